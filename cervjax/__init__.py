@@ -1,0 +1,11 @@
+"""Neck muscle fat infiltration and volume from Dixon MRI, in JAX.
+
+Weber et al., Scientific Reports 2021;11:16567.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("cervjax")
+except PackageNotFoundError:  # a bare checkout on the path
+    __version__ = "0+unknown"

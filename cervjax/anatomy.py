@@ -1,0 +1,114 @@
+"""The 14 neck muscles of Weber et al. 2021: labels, sides, levels, colours.
+
+Labels follow the paper's Table 1 and its published network: even = left, odd =
+right, 0 = background. MuscleMap numbers sides the other way round.
+"""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+Side = Literal["left", "right"]
+
+
+class Muscle(NamedTuple):
+    """One muscle on one side.
+
+    Attributes:
+        label: value in the label map, 1-14.
+        abbreviation: the paper's short name, without the side.
+        name: anatomical name.
+        side: the patient's side.
+        levels: vertebral levels at which the paper segments it (Table 1).
+        color_rgb: display colour, 0-255 per component.
+    """
+
+    label: int
+    abbreviation: str
+    name: str
+    side: Side
+    levels: tuple[str, ...]
+    color_rgb: tuple[int, int, int]
+
+    @property
+    def key(self) -> str:
+        """Short name with the side, such as ``MFSS_L``."""
+        return f"{self.abbreviation}_{self.side[0].upper()}"
+
+
+# Table 1: abbreviation, name, first (right) label, levels, colours left and right.
+# Hues follow Okabe and Ito's colour-blind-safe set; left is the lighter of a pair.
+_TABLE_1 = (
+    (
+        "MFSS",
+        "multifidus and semispinalis cervicis",
+        1,
+        ("C4", "C5", "C6"),
+        ((255, 120, 80), (213, 60, 0)),
+    ),
+    (
+        "LC",
+        "longus colli",
+        3,
+        ("C3", "C4", "C5", "C6"),
+        ((255, 190, 60), (230, 140, 0)),
+    ),
+    (
+        "SPCap",
+        "splenius capitis",
+        5,
+        ("C3", "C4", "C5"),
+        ((130, 210, 255), (60, 160, 225)),
+    ),
+    (
+        "SSCap",
+        "semispinalis capitis",
+        7,
+        ("C3", "C4", "C5"),
+        ((70, 215, 165), (0, 145, 105)),
+    ),
+    (
+        "SCM",
+        "sternocleidomastoid",
+        9,
+        ("C4", "C5", "C6"),
+        ((245, 235, 110), (215, 200, 30)),
+    ),
+    ("TR", "trapezius", 11, ("C6",), ((235, 160, 205), (200, 95, 155))),
+    ("LS", "levator scapulae", 13, ("C5", "C6"), ((90, 140, 235), (20, 85, 190))),
+)
+
+MUSCLES: tuple[Muscle, ...] = tuple(
+    Muscle(right + offset, abbreviation, name, side, levels, colors[1 - offset])
+    for abbreviation, name, right, levels, colors in _TABLE_1
+    for offset, side in ((0, "right"), (1, "left"))
+)
+"""All 14 muscles, in order of their labels."""
+
+NUM_CLASSES = 1 + len(MUSCLES)
+"""Background and 14 muscles."""
+
+LEFT_RIGHT_PERMUTATION = np.array(
+    [0] + [m.label + (1 if m.side == "right" else -1) for m in MUSCLES], np.uint8
+)
+"""``LEFT_RIGHT_PERMUTATION[label]`` is the same muscle on the other side."""
+
+
+def itksnap_labels() -> str:
+    """The label table as an ITK-SNAP label description file."""
+    rows = ["# ITK-SNAP label description: IDX R G B A VIS MSH LABEL"]
+    rows.append('0 0 0 0 0 0 0 "Clear Label"')
+    for m in MUSCLES:
+        r, g, b = m.color_rgb
+        rows.append(f'{m.label} {r} {g} {b} 1 1 1 "{m.name}, {m.side} ({m.key})"')
+    return "\n".join(rows) + "\n"
+
+
+def slicer_colors() -> str:
+    """The label table as a 3D Slicer color table (``.ctbl``)."""
+    rows = ["# Color table file: value name r g b alpha", "0 background 0 0 0 0"]
+    for m in MUSCLES:
+        r, g, b = m.color_rgb
+        name = f"{m.name} {m.side}".replace(" ", "_")
+        rows.append(f"{m.label} {name} {r} {g} {b} 255")
+    return "\n".join(rows) + "\n"

@@ -1,45 +1,30 @@
-"""Reads the network out of a NiftyNet (TensorFlow 1) checkpoint, without TensorFlow.
+"""The network's variables under their NiftyNet names, to and from its checkpoints.
 
-A checkpoint ``model.ckpt-N`` is an index, a LevelDB-style sorted table of protocol
-buffers, and raw little-endian tensors; both carry CRC-32C checksums, and both are
-checked here. Adam's variables, if there, are left alone.
+The published checkpoint holds 485 variables; the 257 that are the network's are read,
+Adam's are left alone, and the moving variance's step counter repeats the mean's.
 """
 
-import struct
-from collections.abc import Iterator
+import functools
+import operator
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import google_crc32c
-import numpy as np
-
-_TABLE_MAGIC = 0xDB4775248B80FB57
-_FOOTER_BYTES = 48
-_DT_FLOAT = 1
-_CRC_MASK_DELTA = 0xA282EAD8
-
-SUFFIXES = (".index", ".meta", ".data-00000-of-00001")
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is damaged or is not this network."""
-
-
-class _Entry(NamedTuple):
-    dtype: int
-    shape: tuple[int, ...]
-    shard: int
-    offset: int
-    size: int
-    crc: int
+from cervjax.tensorbundle import (
+    DATA_SUFFIX,
+    INDEX_SUFFIX,
+    CheckpointError,
+    read_checkpoint,
+    write_checkpoint,
+)
 
 
 def checkpoint_prefix(path: str | Path) -> Path | None:
     """The prefix if the path names a checkpoint or one of its files, else None."""
     path = Path(path)
-    for suffix in SUFFIXES:
+    for suffix in (INDEX_SUFFIX, ".meta", DATA_SUFFIX):
         path = path.with_name(path.name.removesuffix(suffix))
-    return path if Path(f"{path}.index").is_file() else None
+    return path if Path(f"{path}{INDEX_SUFFIX}").is_file() else None
 
 
 def read_network(prefix: str | Path) -> dict[str, Any]:
@@ -60,6 +45,17 @@ def read_network(prefix: str | Path) -> dict[str, Any]:
             node = node.setdefault(key, {})
         node[path[-1]] = tensors[name]
     return variables
+
+
+def write_network(prefix: str | Path, variables: Mapping[str, Any]) -> None:
+    """Writes the variables as a checkpoint with NiftyNet's names."""
+    tensors = {}
+    for path, name in variable_names().items():
+        tensors[name] = functools.reduce(operator.getitem, path, variables)
+        if path[-1] == "steps":
+            twin = name.replace("/moving_mean/", "/moving_variance/")
+            tensors[twin] = tensors[name]
+    write_checkpoint(prefix, tensors)
 
 
 def variable_names() -> dict[tuple[str, ...], str]:
@@ -97,131 +93,5 @@ def variable_names() -> dict[tuple[str, ...], str]:
     return names
 
 
-def read_checkpoint(prefix: str | Path) -> dict[str, np.ndarray]:
-    """All float32 tensors of a checkpoint by name, checksums verified.
-
-    Raises:
-        CheckpointError: a file is missing, damaged, compressed or of another kind.
-    """
-    index = Path(f"{prefix}.index")
-    try:
-        entries = {k: _entry(v) for k, v in _table(index.read_bytes()) if k}
-        shards = {}
-        tensors = {}
-        for name, entry in entries.items():
-            if entry.dtype != _DT_FLOAT:
-                continue
-            if entry.shard not in shards:
-                shards[entry.shard] = _shard_path(prefix, entry.shard).read_bytes()
-            raw = shards[entry.shard][entry.offset : entry.offset + entry.size]
-            if len(raw) != entry.size or _masked_crc(raw) != entry.crc:
-                raise CheckpointError(
-                    f"{prefix}: checksum of {name} is wrong, the data file is damaged "
-                    "or belongs to another index; copy the checkpoint again"
-                )
-            tensors[name] = np.frombuffer(raw, "<f4").reshape(entry.shape)
-        return tensors
-    except OSError as error:
-        raise CheckpointError(
-            f"{prefix}: a checkpoint is a .index and a .data-00000-of-00001 file, "
-            f"cannot read {error.filename} ({error.strerror})"
-        ) from error
-    except (IndexError, struct.error, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{index}: damaged checkpoint index ({error})") from error
-
-
 def _nth(name: str, i: int) -> str:
     return name if i == 0 else f"{name}_{i}"
-
-
-def _shard_path(prefix: str | Path, shard: int) -> Path:
-    paths = sorted(
-        Path(prefix).parent.glob(f"{Path(prefix).name}.data-{shard:05d}-of-*")
-    )
-    if not paths:
-        raise FileNotFoundError(
-            2, "no such file", f"{prefix}.data-{shard:05d}-of-00001"
-        )
-    return paths[0]
-
-
-def _table(content: bytes) -> Iterator[tuple[str, bytes]]:
-    """Keys and values of a sorted string table, through its index block."""
-    footer = content[-_FOOTER_BYTES:]
-    if (
-        len(footer) < _FOOTER_BYTES
-        or struct.unpack("<Q", footer[-8:])[0] != _TABLE_MAGIC
-    ):
-        raise CheckpointError("not a TensorFlow checkpoint index (wrong magic number)")
-    _, at = _varint(footer, 0)
-    _, at = _varint(footer, at)
-    offset, at = _varint(footer, at)
-    size, at = _varint(footer, at)
-    for _, handle in _block(content, offset, size):
-        start, at = _varint(handle, 0)
-        length, _ = _varint(handle, at)
-        for key, value in _block(content, start, length):
-            yield key.decode(), value
-
-
-def _block(content: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
-    """Keys (sharing prefixes) and values of one block, its checksum verified."""
-    kind = content[offset + size]
-    (crc,) = struct.unpack_from("<I", content, offset + size + 1)
-    if _masked_crc(content[offset : offset + size + 1]) != crc:
-        raise CheckpointError("checkpoint index is damaged (wrong checksum)")
-    if kind != 0:
-        raise CheckpointError("checkpoint index is compressed, which is not supported")
-    block = content[offset : offset + size]
-    (restarts,) = struct.unpack_from("<I", block, size - 4)
-    end, at, key = size - 4 * (restarts + 1), 0, b""
-    while at < end:
-        shared, at = _varint(block, at)
-        own, at = _varint(block, at)
-        length, at = _varint(block, at)
-        key = key[:shared] + block[at : at + own]
-        yield key, block[at + own : at + own + length]
-        at += own + length
-
-
-def _entry(message: bytes) -> _Entry:
-    """BundleEntryProto: 1 dtype, 2 shape, 3 shard, 4 offset, 5 size, 6 crc32c."""
-    fields = dict(_fields(message))
-    dims = [
-        dict(_fields(v)).get(1, 0) for k, v in _fields(fields.get(2, b"")) if k == 2
-    ]
-    return _Entry(
-        *(fields.get(1, 0), tuple(dims)), *(fields.get(k, 0) for k in (3, 4, 5, 6))
-    )
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    at = 0
-    while at < len(message):
-        tag, at = _varint(message, at)
-        wire = tag & 7
-        if wire == 0:
-            value, at = _varint(message, at)
-        elif wire == 2:
-            length, at = _varint(message, at)
-            value, at = message[at : at + length], at + length
-        elif wire == 5:
-            (value,), at = struct.unpack_from("<I", message, at), at + 4
-        else:
-            raise CheckpointError(f"checkpoint index has an unknown field type {wire}")
-        yield tag >> 3, value
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:
-            return value, at
-
-
-def _masked_crc(data: bytes) -> int:
-    crc = google_crc32c.value(data)
-    return ((crc >> 15 | crc << 17) + _CRC_MASK_DELTA) & 0xFFFFFFFF

@@ -119,6 +119,17 @@ def resample(
     return volume
 
 
+def resampled_shape(
+    shape: tuple[int, ...],
+    spacing_mm: tuple[float, float, float],
+    target_mm: tuple[float, float, float],
+) -> tuple[int, ...]:
+    """The shape that `resample` gives: sizes rounded half to even."""
+    return tuple(
+        round(n * (a / b)) for n, a, b in zip(shape, spacing_mm, target_mm, strict=True)
+    )
+
+
 def resample_labels(
     labels: np.ndarray, shape: tuple[int, ...], *, keep_last_plane: bool = False
 ) -> np.ndarray:
@@ -153,7 +164,7 @@ def unpad(volume: np.ndarray, padding: tuple[int, int, int]) -> np.ndarray:
 def foreground(volume: np.ndarray, threshold: float = 0.0) -> np.ndarray:
     """Voxels above a threshold, dilated twice (6 neighbours), holes filled."""
     mask = ndimage.binary_dilation(volume > threshold, iterations=2)
-    return ndimage.binary_fill_holes(mask)
+    return np.asarray(ndimage.binary_fill_holes(mask))
 
 
 def shared_foreground(volumes: Iterable[np.ndarray]) -> np.ndarray:
@@ -267,7 +278,7 @@ def read_landmarks(path: str | Path) -> dict[str, tuple[float, ...]]:
             raise ValueError(
                 f"{path}: {channel} needs {NUM_LANDMARKS} rising numbers, got {values}"
             )
-    if not np.array_equal(*labels):
+    if not np.array_equal(labels[0], labels[1]):
         raise ValueError(f"{path}: its label table must be the identity, got {labels}")
     return landmarks
 

@@ -7,10 +7,8 @@ resampled (as NiftyNet). The only room that knows nibabel.
 """
 
 import gzip
-import os
 import struct
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +24,8 @@ from nibabel.orientations import (
     ornt_transform,
 )
 from nibabel.spatialimages import HeaderDataError
+
+from cervjax.files import write_atomically
 
 VOXEL_SIZE_LIMITS_MM = (0.05, 50.0)
 FIELD_OF_VIEW_LIMIT_MM = 2000.0
@@ -156,20 +156,7 @@ def write_labels(path: str | Path, labels: np.ndarray, like: Volume) -> None:
     content = make(stored.astype(np.uint8), None, header).to_bytes()
     if str(path).endswith(".gz"):
         content = gzip.compress(content, 6, mtime=0)
-    write_atomically(Path(path), lambda part: part.write_bytes(content))
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls ``write(part)`` on a file beside ``path``, then renames it into place.
-
-    A reader finds the old file or the whole new one, never a piece.
-    """
-    part = path.with_name(f".{path.stem}.part{os.getpid()}{path.suffix}")
-    try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_atomically(path, lambda part: part.write_bytes(content))
 
 
 def _load(path: Path) -> tuple[nib.Nifti1Image, nib.Nifti1Header]:

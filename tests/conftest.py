@@ -1,15 +1,30 @@
-"""Settings and paths that every test shares."""
+"""Settings, paths and made-up scans and networks that tests share."""
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
+import nibabel as nib
+import numpy as np
 import pytest
+
+from cervjax.model import DenseVNet
+from cervjax.preprocess import Recipe
+from cervjax.weights import ModelCard, save_weights
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+LANDMARKS = tuple(100 * (p / 100) ** 0.8 for p in
+                  (0, 10, 20, 25, 30, 40, 50, 60, 70, 75, 80, 90, 100))  # fmt: skip
+RECIPE = Recipe(
+    landmarks={"in_phase": LANDMARKS, "out_phase": LANDMARKS},
+    spacing_mm=(2.0, 2.0, 3.0),
+    padding=(8, 6, 4),
+)
+"""A coarse grid, so that tests are quick."""
 
 
 def _shared(name: str) -> Path:
@@ -29,3 +44,112 @@ def golden() -> Path:
 def real_scans() -> Path:
     """Real scans, which may not be committed."""
     return _shared("scans")
+
+
+class TwoBlobs(NamedTuple):
+    """A scan that no reflection maps onto itself, and what is to be measured in it.
+
+    A lean block lies at the patient's right-front-top, a fatty one at the left-back-
+    bottom; `threshold_weights` labels them 9 (SCM right) and 10 (SCM left).
+    """
+
+    in_phase: np.ndarray
+    out_phase: np.ndarray
+    affine: np.ndarray
+    centres_mm: dict[int, np.ndarray]
+    mfi_percent: dict[int, float]
+
+
+@pytest.fixture(scope="session")
+def two_blobs() -> TwoBlobs:
+    """In RAS, 2 x 2 x 3 mm."""
+    rng = np.random.default_rng(0)
+    shape = (44, 36, 16)
+    affine = np.diag([2.0, 2.0, 3.0, 1.0])
+    affine[:3, 3] = (-41, -33, 20)
+    in_phase = rng.uniform(90, 110, shape)
+    out_phase = in_phase * 0.9
+    boxes = {
+        9: (slice(30, 40), slice(20, 30), slice(8, 14)),
+        10: (slice(5, 13), slice(4, 16), slice(2, 6)),
+    }
+    fat_fraction = {9: 0.05, 10: 0.4}
+    centres = {}
+    for label, box in boxes.items():
+        in_phase[box] = rng.uniform(950, 1050, in_phase[box].shape)
+        out_phase[box] = in_phase[box] * (1 - 2 * fat_fraction[label])
+        middle = [(s.start + s.stop - 1) / 2 for s in box]
+        centres[label] = affine[:3, :3] @ middle + affine[:3, 3]
+    percent = {label: 100 * value for label, value in fat_fraction.items()}
+    arrays = in_phase.astype(np.float32), out_phase.astype(np.float32)
+    return TwoBlobs(*arrays, affine, centres, percent)
+
+
+def network_variables(seed: int = 0) -> dict[str, Any]:
+    """A network with random parameters and lively statistics."""
+    key = jax.random.key(seed)
+    tree = jax.jit(DenseVNet().init)(key, np.zeros((1, 16, 16, 16, 2), np.float32))
+    rng = np.random.default_rng(seed)
+
+    def fill(path, leaf):
+        name = path[-1].key
+        if name in ("scale", "var"):
+            return rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
+        if name in ("bias", "mean", "head_bias"):
+            return rng.normal(0, 0.3, leaf.shape).astype(np.float32)
+        return np.asarray(leaf)
+
+    tree = {k: tree[k] for k in ("params", "batch_stats")}
+    return jax.tree_util.tree_map_with_path(fill, tree)
+
+
+def _card(name: str, recipe: Recipe) -> ModelCard:
+    return ModelCard(name, "made up for a test", "nothing", "none", "whole", recipe)
+
+
+@pytest.fixture(scope="session")
+def random_weights(tmp_path_factory) -> Path:
+    """A weights file with random parameters: every label occurs, nothing is right."""
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    save_weights(path, network_variables(), _card("random", RECIPE))
+    return path
+
+
+@pytest.fixture(scope="session")
+def threshold_weights(tmp_path_factory) -> Path:
+    """The real network with parameters by hand: it thresholds the pooled channels.
+
+    Whitened in-phase signal above 1.5 is muscle: 9 if out of phase is bright too, 10
+    if it is not.
+    """
+    variables = jax.tree.map(np.zeros_like, network_variables())
+    params, stats = variables["params"], variables["batch_stats"]
+    params["pool_norm"]["scale"][:] = 1
+    stats["pool_norm"]["var"][:] = 1
+    taps = params["head_kernel"][
+        1, 1, 1
+    ]  # centre; features 0 and 1 are the pooled pair
+    taps[:2, 9], params["head_bias"][9] = (1, 1), -3.5
+    taps[:2, 10], params["head_bias"][10] = (3, -2), -3.5
+    params["head_bias"][[*range(1, 9), *range(11, 15)]] = -100
+    path = tmp_path_factory.mktemp("weights") / "threshold.safetensors"
+    save_weights(path, variables, _card("threshold", RECIPE))
+    return path
+
+
+def save_nifti(path: Path, data: np.ndarray, affine: np.ndarray, code: int = 1) -> Path:
+    """Writes a NIfTI file with both qform and sform."""
+    image = nib.Nifti1Image(data, affine)
+    image.header.set_xyzt_units("mm")
+    image.set_qform(affine, code)
+    image.set_sform(affine, code)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(image, path)
+    return path
+
+
+def save_pair(folder: Path, scan: TwoBlobs, name: str = "sub-1") -> Path:
+    """Writes the pair of a scan; returns the folder."""
+    save_nifti(folder / f"{name}_inphase.nii.gz", scan.in_phase, scan.affine)
+    save_nifti(folder / f"{name}_outphase.nii.gz", scan.out_phase, scan.affine)
+    return folder

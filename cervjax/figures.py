@@ -1,0 +1,259 @@
+"""Pictures to check a segmentation by eye; the only module that knows matplotlib.
+
+Arrays are ``(x, y, z)`` in RAS; pictures are radiological: the patient's right is on
+the left, anterior is up. Figures are objects, without pyplot or global state.
+"""
+
+import math
+import textwrap
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from scipy.ndimage import maximum_filter, minimum_filter
+
+from cervjax.anatomy import MUSCLES, NUM_CLASSES
+
+_WIDTH_IN = 12.0
+_RESOLUTIONS_DPI = (150, 110, 80)  # 1800 pixels wide, less if the file grows too large
+_MAX_BYTES = 1_500_000
+_LINE_PIXELS = 2
+_COLORS = np.array([(0, 0, 0, 0)] + [(*m.color_rgb, 255) for m in MUSCLES], np.uint8)
+
+Box = tuple[tuple[float, float], tuple[float, float]]
+
+
+def qc_figure(
+    image: np.ndarray,
+    labels: np.ndarray,
+    *,
+    spacing_mm: tuple[float, float, float],
+    title: str,
+    subtitle: str = "",
+    num_slices: int = 8,
+) -> Figure:
+    """Axial slices with the muscles' outlines, from superior to inferior.
+
+    The slices are spread evenly over those with muscles (over the whole volume if
+    there are none, which the picture then says), cropped to body and muscles, in one
+    grey window from the 1st to the 99.5th percentile of what is not zero. Outlines
+    run just inside the voxel borders, so that neighbours keep their own colours.
+
+    Args:
+        image: water or in-phase image, ``(x, y, z)`` in RAS; NaN is drawn black.
+        labels: integers 0-14, same shape.
+        spacing_mm: voxel size along x, y, z.
+        title: first line, such as the name of the scan.
+        subtitle: what the reader should know about this scan.
+        num_slices: how many slices to draw, if there are so many.
+
+    Returns:
+        A figure with its own Agg canvas, 1800 pixels wide.
+
+    Raises:
+        ValueError: shapes differ or are not 3-D, labels are not integers in 0-14,
+            the spacing is not positive, or no slice is asked for.
+    """
+    image, labels = np.asarray(image), np.asarray(labels)
+    _check(image, labels, spacing_mm, num_slices)
+    dx, dy, dz = map(float, spacing_mm)
+    slices = _choose_slices(labels, num_slices)
+    grey, drawn = _grey(image[..., slices]), labels[..., slices]
+    box_mm = _crop(grey > 0.15, drawn > 0, (dx, dy))
+    extent = (0, image.shape[0] * dx, 0, image.shape[1] * dy)
+
+    figure, panels = _layout(len(slices), box_mm, title, subtitle)
+    for i, (ax, z) in enumerate(zip(panels, slices.tolist(), strict=True)):
+        ax.imshow(
+            grey[..., i].T,
+            cmap="gray",
+            vmin=0,
+            vmax=1,
+            origin="lower",
+            extent=extent,
+            interpolation="antialiased",
+            aspect="equal",
+        )
+        ax.set(xlim=box_mm[0][::-1], ylim=box_mm[1])  # x reversed: radiological
+        ax.set_title(f"slice {z}, z {z * dz:.1f} mm", color="0.8", fontsize=8, pad=3)
+        _draw_outlines(ax, drawn[..., i], (dx, dy), box_mm)
+        _letters(ax, box_mm, "RLAP" if i == 0 else "RL")
+    if not drawn.any():
+        halo = [withStroke(linewidth=3, foreground="black")]
+        style = {"color": "orange", "fontsize": 24, "ha": "center", "va": "center"}
+        figure.text(0.5, 0.5, "no muscle found", path_effects=halo, **style)
+    return figure
+
+
+def save_png(figure: Figure, path: str | Path) -> None:
+    """Writes a figure as PNG, at a lower resolution if it exceeds 1.5 MB.
+
+    Args:
+        figure: what to write.
+        path: the file, overwritten if it exists.
+    """
+    buffer = BytesIO()
+    for dpi in _RESOLUTIONS_DPI:
+        buffer = BytesIO()
+        figure.savefig(buffer, format="png", dpi=dpi, facecolor=figure.get_facecolor())
+        if buffer.tell() <= _MAX_BYTES:
+            break
+    Path(path).write_bytes(buffer.getvalue())
+
+
+def _check(
+    image: np.ndarray, labels: np.ndarray, spacing_mm: tuple, num_slices: int
+) -> None:
+    if image.ndim != 3 or 0 in image.shape or image.shape != labels.shape:
+        raise ValueError(
+            "image and labels must be 3-D, not empty and of one shape, got "
+            f"{image.shape} and {labels.shape}"
+        )
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= NUM_CLASSES:
+        raise ValueError(
+            f"labels must be integers in 0-{NUM_CLASSES - 1}, got {labels.dtype} from "
+            f"{labels.min()} to {labels.max()}"
+        )
+    spacing = np.asarray(spacing_mm, np.float64)
+    if spacing.shape != (3,) or not np.all((spacing > 0) & np.isfinite(spacing)):
+        raise ValueError(f"spacing_mm must be three positive numbers, got {spacing_mm}")
+    if num_slices < 1:
+        raise ValueError(f"num_slices must be at least 1, got {num_slices}")
+
+
+def _choose_slices(labels: np.ndarray, num_slices: int) -> np.ndarray:
+    """Slice indices, superior first."""
+    found = np.flatnonzero(labels.any((0, 1)))
+    first, last = (found[0], found[-1]) if found.size else (0, labels.shape[2] - 1)
+    positions = np.linspace(last, first, min(num_slices, last - first + 1))
+    return np.round(positions).astype(int)
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    """The image in [0, 1] through its robust grey window."""
+    image = np.nan_to_num(image.astype(np.float64), posinf=0, neginf=0)
+    signal = image[image != 0]
+    low, high = np.percentile(signal, (1, 99.5)) if signal.size else (0, 1)
+    if low == high:  # a constant is mid-grey
+        low, high = low - abs(low), high + abs(high)
+    return np.clip((image - low) / (high - low), 0, 1).astype(np.float32)
+
+
+def _crop(body: np.ndarray, muscles: np.ndarray, spacing_mm: tuple) -> Box:
+    """Bounds in mm along x and y, with a margin that leaves room for letters."""
+    bounds = []
+    for axis, step in enumerate(spacing_mm):
+        others = (1 - axis, 2)
+        inside = (body.mean(others) > 0.05) | muscles.any(others)
+        index = np.flatnonzero(inside) if inside.any() else np.arange(inside.size)
+        bounds.append((index[0] * step, (index[-1] + 1) * step))
+    margin = 0.06 * (bounds[0][1] - bounds[0][0])
+    (x0, x1), (y0, y1) = bounds
+    return (x0 - margin, x1 + margin), (y0 - margin, y1 + margin)
+
+
+def _layout(
+    num_panels: int, box_mm: Box, title: str, subtitle: str
+) -> tuple[Figure, list[Axes]]:
+    """A black figure with text, colour key and empty panels, row by row."""
+    rows = math.ceil(num_panels / math.ceil(math.sqrt(2 * num_panels)))
+    columns = math.ceil(num_panels / rows)
+    (x0, x1), (y0, y1) = box_mm
+    gap, label = 0.08, 0.22
+    width = (_WIDTH_IN - gap) / columns - gap
+    height = min(width * (y1 - y0) / (x1 - x0), 1.5 * width, 12 / rows)
+    head, foot = textwrap.wrap(title, 95), textwrap.wrap(subtitle, 160)
+    header = 0.12 + 0.26 * len(head) + 0.19 * len(foot)
+    total = header + rows * (height + label) + 0.85
+
+    figure = Figure((_WIDTH_IN, total), dpi=_RESOLUTIONS_DPI[0], facecolor="black")
+    FigureCanvasAgg(figure)
+    _write(figure, head, foot)
+    panels = []
+    for i in range(num_panels):
+        row, column = divmod(i, columns)
+        left = gap + column * (width + gap)
+        bottom = total - header - (row + 1) * (height + label)
+        box = (left / _WIDTH_IN, bottom / total, width / _WIDTH_IN, height / total)
+        panels.append(figure.add_axes(box))
+        panels[-1].set_axis_off()
+    return figure, panels
+
+
+def _write(figure: Figure, head: list[str], foot: list[str]) -> None:
+    """Title and subtitle above, colour key, disclaimer and convention below."""
+    total = figure.get_figheight()
+    for y_in, lines, size, weight in (
+        (total - 0.1, head, 13, "bold"),
+        (total - 0.1 - 0.26 * len(head), foot, 9, "normal"),
+        (0.22, ["Research use only. Not for clinical use."], 9, "normal"),
+    ):
+        figure.text(
+            0.01,
+            y_in / total,
+            "\n".join(lines),
+            color="white",
+            fontsize=size,
+            fontweight=weight,
+            va="top",
+            parse_math=False,  # file names may hold dollar signs
+        )
+    view = "Radiological view: patient's right on the left. z from the lowest slice."
+    y = 0.22 / total
+    figure.text(0.99, y, view, color="0.8", fontsize=9, ha="right", va="top")
+    figure.legend(
+        [Line2D([], [], color=_COLORS[m.label] / 255, linewidth=3) for m in MUSCLES],
+        [f"{m.abbreviation} {m.side}" for m in MUSCLES],
+        ncols=len(MUSCLES) // 2,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 0.24 / total),
+        fontsize=9,
+        labelcolor="white",
+        frameon=False,
+    )
+
+
+def _draw_outlines(ax: Axes, labels: np.ndarray, spacing_mm: tuple, box: Box) -> None:
+    """Borders of every label of a slice ``(x, y)``, found on the picture's pixels."""
+    ax.apply_aspect()
+    box_pixels = np.round(ax.get_window_extent().size).astype(int)
+    voxel_of_pixel, pixel_of_voxel = [], []
+    for (low, high), step, voxels, pixels in zip(
+        box, spacing_mm, labels.shape, box_pixels, strict=True
+    ):
+        pixel_mm = (high - low) / pixels
+        voxel = np.floor((low + (np.arange(pixels) + 0.5) * pixel_mm) / step) + 1
+        voxel_of_pixel.append(voxel.clip(0, voxels + 1).astype(int))
+        pixel = ((np.arange(voxels) + 0.5) * step - low) / pixel_mm
+        pixel_of_voxel.append(pixel.clip(0, pixels - 1).astype(int))
+    picture = np.pad(labels, 1)[np.ix_(*voxel_of_pixel)]
+    x, y = np.nonzero(labels)  # so that no voxel is lost where pixels are larger
+    picture[pixel_of_voxel[0][x], pixel_of_voxel[1][y]] = labels[x, y]
+    window = 2 * _LINE_PIXELS + 1
+    border = minimum_filter(picture, window) != maximum_filter(picture, window)
+    overlay = _COLORS[np.where(border, picture, 0)].swapaxes(0, 1)
+    extent = (*box[0], *box[1])
+    ax.imshow(overlay, origin="lower", extent=extent, interpolation="nearest")
+
+
+def _letters(ax: Axes, box_mm: Box, letters: str) -> None:
+    """Side letters, placed in patient coordinates so that they turn with the image."""
+    (left, right), (posterior, anterior) = box_mm
+    x, y = (left + right) / 2, (posterior + anterior) / 2
+    pad = 0.03 * (right - left)
+    places = {
+        "R": (right - pad, y, 11),
+        "L": (left + pad, y, 11),
+        "A": (x, anterior - pad, 8),
+        "P": (x, posterior + pad, 8),
+    }
+    halo = [withStroke(linewidth=2, foreground="black")]
+    for letter in letters:
+        x_mm, y_mm, size = places[letter]
+        style = {"color": "white", "fontsize": size, "ha": "center", "va": "center"}
+        ax.text(x_mm, y_mm, letter, path_effects=halo, **style)

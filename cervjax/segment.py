@@ -1,0 +1,217 @@
+"""From a preprocessed volume to a label map: whole-volume and windowed.
+
+Either way the network runs in one compiled function per input shape, and full
+resolution class probabilities are never held: labels and the largest probability
+leave the device, slab by slab.
+"""
+
+import functools
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from cervjax.model import SIZE_MULTIPLE, DenseVNet, upsample
+
+BUCKET = (16, 16, 8)
+"""Whole volumes are extended to multiples of this, so that scans share functions."""
+WHOLE_BYTES_PER_VOXEL = 250
+"""Device memory of whole mode; `tests/test_segment.py` holds it to the compiler's."""
+
+
+class Segmentation(NamedTuple):
+    """A label map and how sure the network was.
+
+    Attributes:
+        labels: uint8 (x, y, z).
+        confidence: float32 (x, y, z), the largest class probability.
+    """
+
+    labels: np.ndarray
+    confidence: np.ndarray
+
+
+def segment_whole(variables: Mapping[str, Any], image: np.ndarray) -> Segmentation:
+    """The whole volume in one pass, independent of any tile size.
+
+    The volume is extended at its far ends to the next bucket by repeating its last
+    planes, and the result cropped.
+
+    Args:
+        variables: the network's.
+        image: float32 (x, y, z, 2), padded and whitened.
+    """
+    shape = image.shape[:3]
+    result = _predict(variables, _extend(image, bucket_shape(shape))[None])
+    return Segmentation(*(np.asarray(a[0])[_first(shape)] for a in result))
+
+
+def segment_windows(
+    variables: Mapping[str, Any],
+    image: np.ndarray,
+    *,
+    window: tuple[int, int, int] = (360, 240, 32),
+    border: tuple[int, int, int] = (8, 8, 8),
+    predict_border: bool = False,
+    batch_size: int = 1,
+) -> Segmentation:
+    """NiftyNet's grid of windows: borders cut, later windows overwrite earlier ones.
+
+    The outermost ``border`` voxels of the volume are never predicted (0) unless
+    ``predict_border``. A volume smaller than the window, at which NiftyNet stops, is
+    extended by repeating its last planes.
+
+    Args:
+        variables: the network's.
+        image: float32 (x, y, z, 2), padded and whitened.
+        window: size in voxels, multiples of 8.
+        border: voxels cut from each side of every window.
+        predict_border: keep a window's border where it is the volume's own.
+        batch_size: windows in one pass.
+
+    Raises:
+        ValueError: a window size is no multiple of 8, or the border eats the window.
+    """
+    check_windows(window, border)
+    shape = image.shape[:3]
+    image = _extend(image, tuple(map(max, shape, window)))
+    labels = np.zeros(image.shape[:3], np.uint8)
+    confidence = np.zeros(image.shape[:3], np.float32)
+    starts = list(window_starts(image.shape[:3], window, border))
+    for at in range(0, len(starts), batch_size):
+        group = starts[at : at + batch_size]
+        # A last, smaller group repeats a window instead of compiling a new function.
+        filled = group + group[-1:] * (min(batch_size, len(starts)) - len(group))
+        batch = np.stack([image[_box(start, window)] for start in filled])
+        found = [np.asarray(a) for a in _predict(variables, batch)]
+        for i, start in enumerate(group):
+            cut = [
+                _kept(s, w, b, n, predict_border)
+                for s, w, b, n in zip(start, window, border, labels.shape, strict=True)
+            ]
+            inner = tuple(slice(lo, hi) for lo, hi in cut)
+            outer = tuple(
+                slice(s + lo, s + hi) for s, (lo, hi) in zip(start, cut, strict=True)
+            )
+            labels[outer] = found[0][i][inner]
+            confidence[outer] = found[1][i][inner]
+    return Segmentation(labels[_first(shape)], confidence[_first(shape)])
+
+
+def bucket_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that a volume is extended to in whole mode."""
+    return tuple(-(-n // b) * b for n, b in zip(shape, BUCKET, strict=True))
+
+
+def whole_memory_bytes(shape: tuple[int, ...]) -> float:
+    """About what whole mode takes for a padded volume, beyond the volume itself."""
+    return float(np.prod(bucket_shape(shape))) * WHOLE_BYTES_PER_VOXEL
+
+
+def check_windows(window: tuple[int, ...], border: tuple[int, ...]) -> None:
+    """Raises ValueError for a window that the network or the aggregator cannot use."""
+    if any(n <= 0 or n % SIZE_MULTIPLE for n in window):
+        raise ValueError(
+            f"window sizes must be multiples of {SIZE_MULTIPLE}, got {window}"
+        )
+    if any(b < 0 or 2 * b >= n for b, n in zip(border, window, strict=True)):
+        raise ValueError(f"border {border} leaves nothing of the window {window}")
+
+
+def window_starts(
+    shape: tuple[int, ...], window: tuple[int, ...], border: tuple[int, ...]
+) -> Iterator[tuple[int, int, int]]:
+    """First voxels of NiftyNet's windows, in its order: z fastest, then x, then y.
+
+    Per axis the windows step by window - 2 border and end flush with the volume; where
+    two would do, a third in the middle is run last.
+    """
+    xs, ys, zs = (
+        _axis_starts(n, w, b) for n, w, b in zip(shape, window, border, strict=True)
+    )
+    return ((x, y, z) for y, x, z in itertools.product(ys, xs, zs))
+
+
+def _axis_starts(size: int, window: int, border: int) -> list[int]:
+    step = max(window - 2 * border, 1)
+    starts = sorted({*range(0, size - window + 1, step), size - window})
+    if len(starts) == 2:
+        starts.append(round(sum(starts) / 2))
+    return starts
+
+
+def _kept(
+    start: int, window: int, border: int, size: int, all_edges: bool
+) -> tuple[int, int]:
+    low = 0 if all_edges and start == 0 else border
+    high = window if all_edges and start + window == size else window - border
+    return low, high
+
+
+def _predict(variables: Mapping[str, Any], batch: np.ndarray) -> tuple[Array, Array]:
+    return _compiled()(variables, batch)
+
+
+@functools.cache
+def _compiled():
+    model = DenseVNet()
+
+    def predict(variables: Mapping[str, Any], batch: Array) -> tuple[Array, Array]:
+        logits = model.apply(variables, batch, method="half_resolution")
+        return upsampled_labels(logits)
+
+    return jax.jit(predict)
+
+
+def upsampled_labels(logits: Array) -> tuple[Array, Array]:
+    """Labels and largest probabilities of half-resolution logits, upsampled by 2.
+
+    Works plane by plane along x: two neighbouring planes give two output planes.
+
+    Args:
+        logits: (b, x, y, z, c).
+
+    Returns:
+        uint8 labels and float32 probabilities, (b, 2x, 2y, 2z). A tie goes to the
+        lowest label.
+    """
+    batch, planes, _, _, _ = logits.shape
+    padded = jnp.concatenate([logits, logits[:, -1:]], 1)
+
+    def slab(i: Array) -> tuple[Array, Array]:
+        pair = lax.dynamic_slice_in_dim(padded, i, 2, 1)
+        fine = upsample_planes(pair)
+        fine = jnp.moveaxis(fine, -1, 0)  # classes first: plane-wise maxima vectorise
+        top = fine.max(0)
+        label = jnp.argmax(fine, 0).astype(jnp.uint8)
+        return label, 1 / jnp.exp(fine - top[None]).sum(0)
+
+    labels, confidence = lax.map(slab, jnp.arange(planes))
+
+    def join(slabs: Array) -> Array:
+        _, b, two, y, z = slabs.shape
+        return jnp.moveaxis(slabs, 1, 0).reshape(b, planes * two, y, z)
+
+    return join(labels), join(confidence)
+
+
+def upsample_planes(pair: Array) -> Array:
+    """Two planes (b, 2, y, z, c) to the first and their midpoint, at twice y and z."""
+    return upsample(pair, 2)[:, :2]
+
+
+def _extend(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    widths = [(0, n - m) for n, m in zip(shape, image.shape[:3], strict=True)]
+    return np.pad(image, [*widths, (0, 0)], mode="edge")
+
+
+def _first(shape: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(slice(0, n) for n in shape)
+
+
+def _box(start: tuple[int, ...], window: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(slice(s, s + w) for s, w in zip(start, window, strict=True))

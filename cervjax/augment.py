@@ -54,20 +54,21 @@ def resample_affine(volume: Array, affine: Array) -> Array:
         volume: (b, x, y, z, c).
         affine: (b, 4, 4).
     """
-    shape = jnp.array(volume.shape[1:4])
+    last = jnp.array(volume.shape[1:4]).reshape(1, 1, 1, 3) - 1
     axes = [jnp.linspace(-1.0, 1.0, n) for n in volume.shape[1:4]]
     grid = jnp.stack(jnp.meshgrid(*axes, indexing="ij"), -1)
 
     def one(values: Array, transform: Array) -> Array:
         moved = jnp.einsum("xyzj,ij->xyzi", grid, transform[:3, :3])
         moved = moved + transform[:3, 3].reshape(1, 1, 1, 3)
-        index = (moved + 1) * (shape - 1).reshape(1, 1, 1, 3) / 2
-        inside = jnp.all((index >= 0) & (index < (shape - 1)), -1, keepdims=True)
-        low = jnp.clip(jnp.floor(index), 0, shape - 2).astype(int)
+        index = (moved + 1) * last / 2
+        inside = jnp.all((index >= 0) & (index < last), -1, keepdims=True)
+        low = jnp.clip(jnp.floor(index), 0, last - 1).astype(int)
         part = index - low
         total = jnp.zeros((), values.dtype)
         for corner in range(NUM_CORNERS):
             bits = jnp.array([corner >> 2 & 1, corner >> 1 & 1, corner & 1])
+            bits = bits.reshape(1, 1, 1, 3)
             weight = jnp.prod(jnp.where(bits == 1, part, 1 - part), -1, keepdims=True)
             at = low + bits
             total = total + weight * values[at[..., 0], at[..., 1], at[..., 2]]

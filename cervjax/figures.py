@@ -77,13 +77,12 @@ def qc_figure(
             origin="lower",
             extent=extent,
             interpolation="antialiased",
-            aspect="equal",
         )
         ax.set(xlim=box_mm[0][::-1], ylim=box_mm[1])  # x reversed: radiological
         ax.set_title(f"slice {z}, z {z * dz:.1f} mm", color="0.8", fontsize=8, pad=3)
         _draw_outlines(ax, drawn[..., i], (dx, dy), box_mm)
         _letters(ax, box_mm, "RLAP" if i == 0 else "RL")
-    if not drawn.any():
+    if not labels.any():
         halo = [withStroke(linewidth=3, foreground="black")]
         style = {"color": "orange", "fontsize": 24, "ha": "center", "va": "center"}
         figure.text(0.5, 0.5, "no muscle found", path_effects=halo, **style)
@@ -127,11 +126,13 @@ def _check(
 
 
 def _choose_slices(labels: np.ndarray, num_slices: int) -> np.ndarray:
-    """Slice indices, superior first."""
+    """Slice indices, superior first; a single one is the middle."""
     found = np.flatnonzero(labels.any((0, 1)))
     first, last = (found[0], found[-1]) if found.size else (0, labels.shape[2] - 1)
-    positions = np.linspace(last, first, min(num_slices, last - first + 1))
-    return np.round(positions).astype(int)
+    count = min(num_slices, last - first + 1)
+    if count == 1:
+        return np.array([(first + last) // 2])
+    return np.linspace(last, first, count).round().astype(int)
 
 
 def _grey(image: np.ndarray) -> np.ndarray:

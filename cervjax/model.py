@@ -124,13 +124,17 @@ class Unit(nn.Module):
         y = nn.relu(y) if self.relu else y
         # The original drops at inference too whenever keep_prob < 1; a random
         # measurement helps nobody, so here dropout belongs to training.
-        if train and self.keep_prob < 1:
-            y = nn.Dropout(1 - self.keep_prob, deterministic=False)(y)
-        if train and self.spatial_keep_prob < 1:
-            drop = nn.Dropout(1 - self.spatial_keep_prob, (0, 1, 2, 3), False)
-            y = drop(y)
+        if train:
+            y = self._drop(y, self.keep_prob, y.shape)
+            y = self._drop(y, self.spatial_keep_prob, (1, 1, 1, 1, self.features))
         self.sow("intermediates", "activation", y)
         return y
+
+    def _drop(self, y: Array, keep: float, shape: tuple[int, ...]) -> Array:
+        if keep == 1:
+            return y
+        kept = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
+        return jnp.where(kept, y / keep, 0).astype(y.dtype)
 
 
 class DenseBlock(nn.Module):

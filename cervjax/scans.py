@@ -5,77 +5,27 @@ names differ in the role alone. What the names (and dcm2niix's ``.json`` side-ca
 leave open becomes a `Problem`: nothing is guessed.
 """
 
-import json
 import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
-ROLES = {
-    "in_phase": "in-phase",
-    "out_phase": "out-of-phase",
-    "water": "water",
-    "fat": "fat",
-}
-"""Roles of the images of a scan, and what they are called in messages."""
-
-# Words for a role, beside the partner's word in the same convention. Case does not
-# matter, except for W and F, which count at the end of a name only.
-_PHASE, _FAT = ("in_phase", "out_phase"), ("water", "fat")
-_WORD_PAIRS = {
-    _PHASE: "inphase/outphase in-phase/out-of-phase in_phase/out_of_phase in/opp ip/op "
-    "ip/oop inphase/outofphase inphase/oppphase inphase/opposedphase "
-    "in-phase/opposed-phase in_phase/opposed_phase",
-    _FAT: "water/fat wat/fat",
-}
-_EXACT_PAIRS = {_PHASE: "0000/0001", _FAT: "W/F"}  # nnU-Net's channels; dcm2niix
-
-
-def _vocabulary(table: dict[tuple[str, str], str]) -> dict[str, tuple[str, str]]:
-    """Role and first partner of each word."""
-    words: dict[str, tuple[str, str]] = {}
-    for (role, other_role), pairs in table.items():
-        for word, other in (pair.split("/") for pair in pairs.split()):
-            words.setdefault(word, (role, other))
-            words.setdefault(other, (other_role, word))
-    return words
-
-
-_WORDS, _EXACT = _vocabulary(_WORD_PAIRS), _vocabulary(_EXACT_PAIRS)
-_IMAGE_TYPES = {  # of DICOM, as dcm2niix writes them
-    "IN_PHASE": "in_phase",
-    "OUT_PHASE": "out_phase",
-    "OPP_PHASE": "out_phase",
-    "WATER": "water",
-    "FAT": "fat",
-}
-_FAT_SHIFT_HZ_PER_T = 3.4 * 42.577  # 3.4 ppm from water
-
-_SEPARATORS = "-_. "
-_START, _END = r"(?<![^-_. /])", r"(?![^-_. /])"
-_WORD = f"(?i:{'|'.join(sorted(_WORDS, key=len, reverse=True))})"
-_ENTITY = "(?:(?:acq|rec|desc)-)?"  # a BIDS entity whose value is the role
-_COPY = "(?P<copy>[ab]?)"  # dcm2niix tells equal names apart: x_in, x_ina
-_ENDING = re.compile(rf"{_START}{_ENTITY}(?P<word>{_WORD}|[WF])(?:_e\d+)?{_COPY}$")
-_ANYWHERE = re.compile(
-    rf"{_START}{_ENTITY}(?P<word>{_WORD}|^[WF](?=/))(?P<copy>){_END}"
-)
-_ROLE_FOLDER = re.compile(f"{_WORD}|[WF]")
-_CHANNEL = re.compile(r"(?<=_)(?P<word>000[0-3])(?P<copy>)$")
-_ECHO = re.compile(rf"{_START}(?P<word>e\d+(?=[ab]?$)|echo-\d+){_COPY}{_END}")
-_DROPPED = re.compile(r"(?:^|_)(?:part-mag|echo-\d+)(?=_|$)")
-
-_NIFTI = re.compile(r"(?i)(?P<stem>[^.].*)\.nii(\.gz)?")
-_DICOM = re.compile(r"(?i).*\.(dcm|ima)|dicomdir|im[-_]?\d+|mr\.[\d.]+")
-_OUTPUT = re.compile(
-    r"(?i)(.*[-_])?(dseg|seg|softseg|probseg|mask|labels?|levels?|pdff|ff|fatfrac"
-    r"|r2star|niftynet_out)"
-)
-_NOT_MAGNITUDE = re.compile(
-    r"(?i).*_(ph|phmag|real|imaginary|t2s)|(.*_)?part-(phase|real|imag)(_.*)?"
+from cervjax.naming import (
+    DICOM,
+    FAT_PAIR,
+    NIFTI,
+    NOT_MAGNITUDE,
+    OUTPUT,
+    PHASE_PAIR,
+    ROLE_FOLDER,
+    ROLES,
+    NamedImage,
+    read_name,
+    role_of,
+    role_words,
+    stem_of,
 )
 
 ACCEPTED = (
@@ -116,12 +66,12 @@ class Scan:
     @property
     def has_pair(self) -> bool:
         """Whether in-phase and out-of-phase are there."""
-        return self.files.keys() >= set(_PHASE)
+        return self.files.keys() >= set(PHASE_PAIR)
 
     @property
     def has_water_fat(self) -> bool:
         """Whether water and fat are there."""
-        return self.files.keys() >= set(_FAT)
+        return self.files.keys() >= set(FAT_PAIR)
 
 
 @dataclass(frozen=True)
@@ -139,20 +89,6 @@ class Problem:
     files: tuple[Path, ...]
     message: str
     mend: str
-
-
-class _Image(NamedTuple):
-    """A file that belongs to a scan.
-
-    `claims` are the roles that name and side-car give it (one, if all is well),
-    `partner` is the name its partner should have.
-    """
-
-    path: Path
-    folder: Path
-    stem: str
-    claims: frozenset[str]
-    partner: str
 
 
 def find_scans(root: Path) -> tuple[list[Scan], list[Problem]]:
@@ -178,7 +114,7 @@ def find_scans(root: Path) -> tuple[list[Scan], list[Problem]]:
         mend = f"give its folder, {_BY_HAND}" if root.exists() else "check the path"
         raise PairingError(f"{root} {what}; {mend}")
     paths, has_dicom, problems = _walk(root)
-    groups: dict[tuple[Path, str], list[_Image]] = defaultdict(list)
+    groups: dict[tuple[Path, str], list[NamedImage]] = defaultdict(list)
     for image in _images(paths, root):
         groups[image.folder, image.stem].append(image)
     names = _names(groups, root)
@@ -220,7 +156,9 @@ def explicit_scan(
     given = dict(zip(ROLES, (in_phase, out_phase, water, fat), strict=True))
     files = {role: Path(path) for role, path in given.items() if path}
     received = ", ".join(f"{ROLES[role]} {path}" for role, path in files.items())
-    if not files or any(len(files.keys() & {*pair}) == 1 for pair in (_PHASE, _FAT)):
+    if not files or any(
+        len(files.keys() & {*pair}) == 1 for pair in (PHASE_PAIR, FAT_PAIR)
+    ):
         raise PairingError(
             f"got {received or 'no file'}; give both --in-phase F and --out-phase F, "
             "or both --water F and --fat F"
@@ -228,14 +166,14 @@ def explicit_scan(
     for role, path in files.items():
         if not path.is_file():
             raise PairingError(f"{ROLES[role]} {path} is not a file; check the path")
-        if not _NIFTI.fullmatch(path.name):
+        if not NIFTI.fullmatch(path.name):
             mend = "give a .nii or .nii.gz file (dcm2niix converts DICOM)"
             raise PairingError(f"{ROLES[role]} {path} is not NIfTI; {mend}")
     if len({path.resolve() for path in files.values()}) < len(files):
         raise PairingError(f"one file in two roles: {received}; give distinct files")
     first = next(iter(files.values()))
-    image = _image(first, first.parent)
-    stem = name or (image.stem if image else _stem(first))
+    image = read_name(first, first.parent)
+    stem = name or (image.stem if image else stem_of(first))
     return Scan(_file_name(stem, first.parent), **files)
 
 
@@ -300,15 +238,15 @@ def _walk(root: Path) -> tuple[list[Path], bool, list[Problem]]:
             (d for d in subfolders if d[0] != "." and d.lower() != "derivatives"),
             key=lambda d: (os.path.islink(os.path.join(folder, d)), _natural(d)),
         )
-        has_dicom |= any(map(_DICOM.fullmatch, names))
+        has_dicom |= any(map(DICOM.fullmatch, names))
         for name in sorted(names, key=_natural):
-            nifti = _NIFTI.fullmatch(name)
-            if nifti and not _OUTPUT.fullmatch(nifti["stem"]):
+            nifti = NIFTI.fullmatch(name)
+            if nifti and not OUTPUT.fullmatch(nifti["stem"]):
                 paths.append(Path(folder, name))
     return paths, has_dicom, problems
 
 
-def _images(paths: Iterable[Path], root: Path) -> Iterator[_Image]:
+def _images(paths: Iterable[Path], root: Path) -> Iterator[NamedImage]:
     """The files that have a role, or should have one.
 
     A folder named for a role lends it to its files, unless theirs differ: then it is
@@ -316,90 +254,21 @@ def _images(paths: Iterable[Path], root: Path) -> Iterator[_Image]:
     """
     by_folder: dict[Path, list[Path]] = defaultdict(list)
     for path in paths:
-        if not _NOT_MAGNITUDE.fullmatch(_stem(path)):
+        if not NOT_MAGNITUDE.fullmatch(stem_of(path)):
             by_folder[path.parent].append(path)
     for folder, members in by_folder.items():
         home = folder
-        if folder != root and _ROLE_FOLDER.fullmatch(folder.name):
-            labels = (f"{folder.name}/{_stem(path)}" for path in members)
-            matches = (match for label in labels for match in _matches(label))
-            home = folder.parent if len({*map(_role, matches)}) == 1 else folder
-        yield from filter(None, (_image(path, home) for path in members))
+        if folder != root and ROLE_FOLDER.fullmatch(folder.name):
+            labels = (f"{folder.name}/{stem_of(path)}" for path in members)
+            matches = (match for label in labels for match in role_words(label))
+            home = folder.parent if len({*map(role_of, matches)}) == 1 else folder
+        yield from filter(None, (read_name(path, home) for path in members))
 
 
-def _image(path: Path, home: Path) -> _Image | None:
-    """Reads the name below `home`, and the side-car."""
-    label = path.relative_to(home).with_name(_stem(path)).as_posix()
-    matches = _matches(label)
-    if not matches:
-        return None
-    sidecar = _sidecar(path)
-    claims = {_stated_role(sidecar), *map(_role, matches)} - {""}
-    claims = claims or {_echo_role(sidecar)} - {""}
-    match = matches[0]
-    before, after = label[: match.start()], label[match.end() :]
-    before, after = (part.rpartition("/")[2] for part in (before, after))
-    parts = before.rstrip(_SEPARATORS), after.lstrip(_SEPARATORS), match["copy"]
-    stem = _DROPPED.sub("", "_".join(filter(None, parts))).strip(_SEPARATORS)
-    start, end = match.span("word")
-    extension = path.name[len(_stem(path)) :]
-    partner = label[:start] + _partner(match) + label[end:] + extension
-    return _Image(path, home, stem, frozenset(claims), partner)
-
-
-def _matches(label: str) -> list[re.Match[str]]:
-    """What the first rule to apply finds in a name."""
-    found = ([*rule.finditer(label)] for rule in (_ENDING, _ANYWHERE, _CHANNEL, _ECHO))
-    return next(filter(None, found), [])
-
-
-def _role(match: re.Match[str]) -> str:
-    """The role a word stands for; nothing for a mere number."""
-    return _meaning(match["word"])[0]
-
-
-def _partner(match: re.Match[str]) -> str:
-    """The partner's word, in the same convention."""
-    partner = _meaning(match["word"])[1]
-    return partner.upper() if match["word"].isupper() else partner
-
-
-def _meaning(word: str) -> tuple[str, str]:
-    return _EXACT.get(word) or _WORDS.get(word.lower(), ("", "*"))
-
-
-def _sidecar(path: Path) -> dict[str, Any]:
-    """What dcm2niix wrote beside the image, if anything."""
-    try:
-        content = json.loads(path.with_name(_stem(path) + ".json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _stated_role(sidecar: dict[str, Any]) -> str:
-    """The role in the DICOM image type, if it has just one."""
-    words = f"{sidecar.get('ImageType')} {sidecar.get('ImageTypeText')}"
-    roles = {_IMAGE_TYPES.get(word, "") for word in re.findall(r"\w+", words)} - {""}
-    return roles.pop() if len(roles) == 1 else ""
-
-
-def _echo_role(sidecar: dict[str, Any]) -> str:
-    """The role that the echo time gives, if it is near that of either phase."""
-    echo_time_s, field_t = sidecar.get("EchoTime"), sidecar.get("MagneticFieldStrength")
-    if not (isinstance(echo_time_s, float | int) and isinstance(field_t, float | int)):
-        return ""
-    cycles = echo_time_s * field_t * _FAT_SHIFT_HZ_PER_T
-    if not 0 < cycles < 6:  # no echo of a Dixon scan, or not in seconds
-        return ""
-    off_phase = abs(cycles - round(cycles))
-    return "in_phase" if off_phase < 0.15 else "out_phase" if off_phase > 0.35 else ""
-
-
-def _assemble(name: str, images: list[_Image]) -> Scan | Problem:
+def _assemble(name: str, images: list[NamedImage]) -> Scan | Problem:
     """A scan of the images that share a stem, or why they are none."""
     files = tuple(image.path for image in images)
-    by_role: dict[str, list[_Image]] = defaultdict(list)
+    by_role: dict[str, list[NamedImage]] = defaultdict(list)
     for image in images:
         claims = sorted(ROLES[role] for role in image.claims)
         if len(claims) != 1:
@@ -414,7 +283,7 @@ def _assemble(name: str, images: list[_Image]) -> Scan | Problem:
             names = ", ".join(path.name for path in files)
             message = f"{len(same)} {ROLES[role]} images: {names}"
             return Problem(name, files, message, f"Keep one in the folder, {_BY_HAND}.")
-    pairs = [pair for pair in (_PHASE, _FAT) if by_role.keys() >= {*pair}]
+    pairs = [pair for pair in (PHASE_PAIR, FAT_PAIR) if by_role.keys() >= {*pair}]
     if pairs:
         return Scan(name, **{r: by_role[r][0].path for pair in pairs for r in pair})
     message = "; ".join(
@@ -456,12 +325,6 @@ def _nothing_found(root: Path, paths: list[Path], has_dicom: bool) -> Problem:
     count = f"{len(paths)} NIfTI file(s)"
     message = f"no complete scan in {root}: {count} ({some or 'none'})"
     return Problem(name, (), message, f"Use the endings {ACCEPTED}, {_BY_HAND}.")
-
-
-def _stem(path: Path) -> str:
-    """A file's name without ``.nii`` or ``.nii.gz``."""
-    nifti = _NIFTI.fullmatch(path.name)
-    return nifti["stem"] if nifti else path.stem
 
 
 def _file_name(stem: str, folder: Path) -> str:

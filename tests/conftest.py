@@ -7,18 +7,17 @@ import jax
 import nibabel as nib
 import numpy as np
 import pytest
+from flax.traverse_util import unflatten_dict
 
-from cervjax.model import DenseVNet
 from cervjax.preprocess import Recipe
-from cervjax.weights import ModelCard, save_weights
+from cervjax.weights import ModelCard, expected_shapes, save_weights
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-LANDMARKS = tuple(100 * (p / 100) ** 0.8 for p in
-                  (0, 10, 20, 25, 30, 40, 50, 60, 70, 75, 80, 90, 100))  # fmt: skip
+LANDMARKS = (0.0, 1.0, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 7.5, 8.0, 9.0, 100.0)
 RECIPE = Recipe(
     landmarks={"in_phase": LANDMARKS, "out_phase": LANDMARKS},
     spacing_mm=(2.0, 2.0, 3.0),
@@ -87,20 +86,19 @@ def two_blobs() -> TwoBlobs:
 
 def network_variables(seed: int = 0) -> dict[str, Any]:
     """A network with random parameters and lively statistics."""
-    key = jax.random.key(seed)
-    tree = jax.jit(DenseVNet().init)(key, np.zeros((1, 16, 16, 16, 2), np.float32))
     rng = np.random.default_rng(seed)
 
-    def fill(path, leaf):
-        name = path[-1].key
-        if name in ("scale", "var"):
-            return rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
-        if name in ("bias", "mean", "head_bias"):
-            return rng.normal(0, 0.3, leaf.shape).astype(np.float32)
-        return np.asarray(leaf)
+    def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        if name.endswith("kernel"):
+            return rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
+        if name.endswith(("scale", "/var")):
+            return rng.uniform(0.5, 1.5, shape)
+        return rng.normal(0, 0.3, shape)
 
-    tree = {k: tree[k] for k in ("params", "batch_stats")}
-    return jax.tree_util.tree_map_with_path(fill, tree)
+    tensors = {
+        k: np.asarray(draw(k, v), np.float32) for k, v in expected_shapes().items()
+    }
+    return unflatten_dict(tensors, sep="/")
 
 
 def _card(name: str, recipe: Recipe) -> ModelCard:
@@ -119,8 +117,8 @@ def random_weights(tmp_path_factory) -> Path:
 def threshold_weights(tmp_path_factory) -> Path:
     """The real network with parameters by hand: it thresholds the pooled channels.
 
-    Whitened in-phase signal above 1.5 is muscle: 9 if out of phase is bright too, 10
-    if it is not.
+    Bright in phase is muscle: 9 if out of phase is bright too, 10 if it is not. The
+    thresholds are so high that a block's rim is left out.
     """
     variables = jax.tree.map(np.zeros_like, network_variables())
     params, stats = variables["params"], variables["batch_stats"]
@@ -129,8 +127,8 @@ def threshold_weights(tmp_path_factory) -> Path:
     taps = params["head_kernel"][
         1, 1, 1
     ]  # centre; features 0 and 1 are the pooled pair
-    taps[:2, 9], params["head_bias"][9] = (1, 1), -3.5
-    taps[:2, 10], params["head_bias"][10] = (3, -2), -3.5
+    taps[:2, 9], params["head_bias"][9] = (1, 1), -14
+    taps[:2, 10], params["head_bias"][10] = (3, -2), -18
     params["head_bias"][[*range(1, 9), *range(11, 15)]] = -100
     path = tmp_path_factory.mktemp("weights") / "threshold.safetensors"
     save_weights(path, variables, _card("threshold", RECIPE))

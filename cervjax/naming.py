@@ -1,0 +1,166 @@
+"""What the name of an image (and dcm2niix's side-car) says of its role in a scan.
+
+Only names and ``.json`` side-cars are read, never pixels. The first rule that applies
+decides: a word at the end, a word anywhere, an nnU-Net channel, an echo number.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROLES = {
+    "in_phase": "in-phase",
+    "out_phase": "out-of-phase",
+    "water": "water",
+    "fat": "fat",
+}
+"""Roles of the images of a scan, and what they are called in messages."""
+
+# Words for a role, beside the partner's word in the same convention. Case does not
+# matter, except for W and F, which count at the end of a name only.
+PHASE_PAIR, FAT_PAIR = ("in_phase", "out_phase"), ("water", "fat")
+_WORD_PAIRS = {
+    PHASE_PAIR: "inphase/outphase in-phase/out-of-phase in_phase/out_of_phase "
+    "in/opp ip/op ip/oop inphase/outofphase inphase/oppphase inphase/opposedphase "
+    "in-phase/opposed-phase in_phase/opposed_phase",
+    FAT_PAIR: "water/fat wat/fat",
+}
+_EXACT_PAIRS = {
+    PHASE_PAIR: "0000/0001",
+    FAT_PAIR: "W/F",
+}  # nnU-Net's channels; dcm2niix
+
+
+def _vocabulary(table: dict[tuple[str, str], str]) -> dict[str, tuple[str, str]]:
+    """Role and first partner of each word."""
+    words: dict[str, tuple[str, str]] = {}
+    for (role, other_role), pairs in table.items():
+        for word, other in (pair.split("/") for pair in pairs.split()):
+            words.setdefault(word, (role, other))
+            words.setdefault(other, (other_role, word))
+    return words
+
+
+_WORDS, _EXACT = _vocabulary(_WORD_PAIRS), _vocabulary(_EXACT_PAIRS)
+_IMAGE_TYPES = {  # of DICOM, as dcm2niix writes them
+    "IN_PHASE": "in_phase",
+    "OUT_PHASE": "out_phase",
+    "OPP_PHASE": "out_phase",
+    "WATER": "water",
+    "FAT": "fat",
+}
+_FAT_SHIFT_HZ_PER_T = 3.4 * 42.577  # 3.4 ppm from water
+
+_SEPARATORS = "-_. "
+_START, _END = r"(?<![^-_. /])", r"(?![^-_. /])"
+_WORD = f"(?i:{'|'.join(sorted(_WORDS, key=len, reverse=True))})"
+_ENTITY = "(?:(?:acq|rec|desc)-)?"  # a BIDS entity whose value is the role
+_COPY = "(?P<copy>[ab]?)"  # dcm2niix tells equal names apart: x_in, x_ina
+_ENDING = re.compile(rf"{_START}{_ENTITY}(?P<word>{_WORD}|[WF])(?:_e\d+)?{_COPY}$")
+_ANYWHERE = re.compile(
+    rf"{_START}{_ENTITY}(?P<word>{_WORD}|^[WF](?=/))(?P<copy>){_END}"
+)
+ROLE_FOLDER = re.compile(f"{_WORD}|[WF]")
+_CHANNEL = re.compile(r"(?<=_)(?P<word>000[0-3])(?P<copy>)$")
+_ECHO = re.compile(rf"{_START}(?P<word>e\d+(?=[ab]?$)|echo-\d+){_COPY}{_END}")
+_DROPPED = re.compile(r"(?:^|_)(?:part-mag|echo-\d+)(?=_|$)")
+
+NIFTI = re.compile(r"(?i)(?P<stem>[^.].*)\.nii(\.gz)?")
+DICOM = re.compile(r"(?i).*\.(dcm|ima)|dicomdir|im[-_]?\d+|mr\.[\d.]+")
+OUTPUT = re.compile(
+    r"(?i)(.*[-_])?(dseg|seg|softseg|probseg|mask|labels?|levels?|pdff|ff|fatfrac"
+    r"|r2star|niftynet_out)"
+)
+NOT_MAGNITUDE = re.compile(
+    r"(?i).*_(ph|phmag|real|imaginary|t2s)|(.*_)?part-(phase|real|imag)(_.*)?"
+)
+
+
+class NamedImage(NamedTuple):
+    """A file that belongs to a scan.
+
+    `claims` are the roles that name and side-car give it (one, if all is well),
+    `partner` is the name its partner should have.
+    """
+
+    path: Path
+    folder: Path
+    stem: str
+    claims: frozenset[str]
+    partner: str
+
+
+def read_name(path: Path, home: Path) -> NamedImage | None:
+    """Reads the name below `home`, and the side-car."""
+    label = path.relative_to(home).with_name(stem_of(path)).as_posix()
+    matches = role_words(label)
+    if not matches:
+        return None
+    sidecar = _sidecar(path)
+    claims = {_stated_role(sidecar), *map(role_of, matches)} - {""}
+    claims = claims or {_echo_role(sidecar)} - {""}
+    match = matches[0]
+    before, after = label[: match.start()], label[match.end() :]
+    before, after = (part.rpartition("/")[2] for part in (before, after))
+    parts = before.rstrip(_SEPARATORS), after.lstrip(_SEPARATORS), match["copy"]
+    stem = _DROPPED.sub("", "_".join(filter(None, parts)))
+    start, end = match.span("word")
+    extension = path.name[len(stem_of(path)) :]
+    partner = label[:start] + _partner(match) + label[end:] + extension
+    return NamedImage(path, home, stem, frozenset(claims), partner)
+
+
+def role_words(label: str) -> list[re.Match[str]]:
+    """What the first rule to apply finds in a name."""
+    found = ([*rule.finditer(label)] for rule in (_ENDING, _ANYWHERE, _CHANNEL, _ECHO))
+    return next(filter(None, found), [])
+
+
+def role_of(match: re.Match[str]) -> str:
+    """The role a word stands for; nothing for a mere number."""
+    return _meaning(match["word"])[0]
+
+
+def _partner(match: re.Match[str]) -> str:
+    """The partner's word, in the same convention."""
+    partner = _meaning(match["word"])[1]
+    return partner.upper() if match["word"].isupper() else partner
+
+
+def _meaning(word: str) -> tuple[str, str]:
+    return _EXACT.get(word) or _WORDS.get(word.lower(), ("", "*"))
+
+
+def _sidecar(path: Path) -> dict[str, Any]:
+    """What dcm2niix wrote beside the image, if anything."""
+    try:
+        content = json.loads(path.with_name(stem_of(path) + ".json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _stated_role(sidecar: dict[str, Any]) -> str:
+    """The role in the DICOM image type, if it has just one."""
+    words = f"{sidecar.get('ImageType')} {sidecar.get('ImageTypeText')}"
+    roles = {_IMAGE_TYPES.get(word, "") for word in re.findall(r"\w+", words)} - {""}
+    return roles.pop() if len(roles) == 1 else ""
+
+
+def _echo_role(sidecar: dict[str, Any]) -> str:
+    """The role that the echo time gives, if it is near that of either phase."""
+    echo_time_s, field_t = sidecar.get("EchoTime"), sidecar.get("MagneticFieldStrength")
+    if not (isinstance(echo_time_s, float | int) and isinstance(field_t, float | int)):
+        return ""
+    cycles = echo_time_s * field_t * _FAT_SHIFT_HZ_PER_T
+    if not 0 < cycles < 6:  # no echo of a Dixon scan, or not in seconds
+        return ""
+    off_phase = abs(cycles - round(cycles))
+    return "in_phase" if off_phase < 0.15 else "out_phase" if off_phase > 0.35 else ""
+
+
+def stem_of(path: Path) -> str:
+    """A file's name without ``.nii`` or ``.nii.gz``."""
+    nifti = NIFTI.fullmatch(path.name)
+    return nifti["stem"] if nifti else path.stem

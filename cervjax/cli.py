@@ -151,6 +151,29 @@ def landmarks(args: argparse.Namespace) -> int:
     return OK
 
 
+def demo(args: argparse.Namespace) -> int:
+    """Runs the whole job on made-up scans with an untrained network."""
+    from cervjax.demo import write_scans, write_untrained_weights
+
+    folder: Path = args.folder
+    weights = folder / "untrained.safetensors"
+    write_scans(folder / "scans")
+    write_untrained_weights(weights)
+    where = [
+        str(folder / "scans"),
+        "-o",
+        str(folder / "out"),
+        "--weights",
+        str(weights),
+    ]
+    status = main(["infer", *where, "--overwrite"])
+    print(
+        f"The scans are made up and the network is untrained: {folder / 'out'} shows "
+        "what results look like (measurements.csv, demo-1_qc.png), not what is in them."
+    )
+    return status
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "cervjax",
@@ -206,7 +229,11 @@ def _parser() -> argparse.ArgumentParser:
     three.add_argument("-o", "--output", type=Path, required=True, help="text file")
     three.add_argument("--foreground", default="threshold_plus",
                        choices=("threshold_plus", "otsu_plus", "none"))  # fmt: skip
-    for command in (one, two, three):
+
+    four = commands.add_parser("demo", help="the whole job on made-up scans")
+    four.set_defaults(command=demo)
+    four.add_argument("folder", type=Path, nargs="?", default=Path("demo"))
+    for command in (one, two, three, four):
         command.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
 

@@ -150,7 +150,7 @@ def explicit_scan(
         The scan.
 
     Raises:
-        PairingError: if a file is missing, not NIfTI or given twice, or if its
+        PairingError: if a file is missing or not NIfTI, or if its
             partner is not given.
     """
     given = dict(zip(ROLES, (in_phase, out_phase, water, fat), strict=True))
@@ -169,8 +169,6 @@ def explicit_scan(
         if not NIFTI.fullmatch(path.name):
             mend = "give a .nii or .nii.gz file (dcm2niix converts DICOM)"
             raise PairingError(f"{ROLES[role]} {path} is not NIfTI; {mend}")
-    if len({path.resolve() for path in files.values()}) < len(files):
-        raise PairingError(f"one file in two roles: {received}; give distinct files")
     first = next(iter(files.values()))
     image = read_name(first, first.parent)
     stem = name or (image.stem if image else stem_of(first))

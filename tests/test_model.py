@@ -14,7 +14,7 @@ from cervjax.augment import (
     random_corner_affine,
     resample_affine,
 )
-from cervjax.model import BatchNorm, DenseVNet, average_pool, upsample
+from cervjax.model import BatchNorm, DenseVNet, Unit, average_pool, upsample
 from cervjax.niftynet import read_network, variable_names
 
 
@@ -145,20 +145,28 @@ def test_sizes_that_do_not_halve_three_times_are_refused():
 
 
 def test_dropout_is_off_unless_asked_for_and_training():
-    rng = np.random.default_rng(0)
-    image = rng.normal(size=(1, 16, 16, 16, 2)).astype(np.float32)
-    variables = network_variables()
-    plain = DenseVNet().apply(variables, image)
-    dropping = DenseVNet(keep_prob=0.5, spatial_keep_prob=0.5)
-    np.testing.assert_array_equal(dropping.apply(variables, image), plain)
+    image = np.random.default_rng(0).normal(size=(2, 8, 8, 8, 3)).astype(np.float32)
+    plain = Unit(3, 8)
+    state = plain.init(jax.random.key(0), image, train=False)
+    expected = plain.apply(state, image, train=False)
     train = {"train": True, "mutable": ["batch_stats"]}
-    once, twice = (
-        dropping.apply(variables, image, **train, rngs={"dropout": jax.random.key(k)})[
-            0
-        ]
-        for k in (0, 1)
-    )
-    assert np.abs(once - twice).max() > 1e-3
+    trained = np.asarray(plain.apply(state, image, **train)[0])
+    for options in ({"keep_prob": 0.5}, {"spatial_keep_prob": 0.5}):
+        unit = Unit(3, 8, **options)
+        np.testing.assert_array_equal(unit.apply(state, image, train=False), expected)
+        rngs = {"dropout": jax.random.key(1)}
+        dropped = np.asarray(unit.apply(state, image, **train, rngs=rngs)[0])
+        kept = dropped != 0
+        np.testing.assert_allclose(dropped[kept], 2 * trained[kept], rtol=1e-5)
+        assert 0.1 < kept.sum() / (trained != 0).sum() < 0.9
+        if "spatial_keep_prob" in options:  # whole channels, the same for the batch
+            assert all(np.all(kept[..., c] == (trained[..., c] != 0)) or
+                       not kept[..., c].any() for c in range(8))  # fmt: skip
+
+
+def test_the_last_unit_of_a_block_does_not_drop():
+    block = DenseVNet(keep_prob=0.5).bind(network_variables()).block0
+    assert [u.keep_prob for u in block.units] == [0.5] * 4 + [1.0]
 
 
 def test_identity_affine_loses_only_the_last_planes():

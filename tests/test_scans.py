@@ -624,8 +624,6 @@ def test_explicit_scan_is_named_like_a_found_one(tmp_path):
         ({"in_phase": "a.nii", "out_phase": "absent.nii"}, ["absent.nii", "check"]),
         ({"in_phase": "a.nii", "out_phase": "folder.nii"}, ["folder.nii", "check"]),
         ({"in_phase": "a.nii", "out_phase": "a.dcm"}, ["a.dcm", "dcm2niix"]),
-        ({"in_phase": "a.nii", "out_phase": "a.nii"}, ["one file in two roles"]),
-        ({"in_phase": "a.nii", "out_phase": "link.nii"}, ["one file in two roles"]),
     ],
     ids=str,
 )

@@ -1,0 +1,182 @@
+"""Every form gives the textbook's numbers and the textbook's gradients."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+from scipy import ndimage
+
+from cervjax import convolution
+from cervjax.convolution import convolve, dense_stack
+
+# shape, C, O, kernel, stride
+CASES = {
+    "narrowing": ((1, 9, 8, 6), 5, 3, 3, 1),
+    "widening": ((1, 9, 8, 6), 3, 5, 3, 1),
+    "equal channels, batch 2": ((2, 7, 5, 4), 3, 3, 3, 1),
+    "one voxel": ((1, 1, 1, 1), 2, 3, 3, 1),
+    "thin": ((1, 11, 2, 1), 4, 2, 3, 1),
+    "kernel 5": ((1, 7, 6, 5), 3, 2, 5, 1),
+    "kernel 5 widening": ((1, 3, 6, 5), 2, 3, 5, 1),
+    "stride 2, even": ((1, 8, 6, 4), 5, 3, 3, 2),
+    "stride 2, odd, batch 2": ((2, 7, 5, 9), 3, 5, 3, 2),
+    "stride 2, mixed": ((1, 2, 5, 8), 2, 2, 3, 2),
+    "stride 2, one voxel": ((1, 1, 1, 1), 2, 3, 3, 2),
+    "stride 2, kernel 5, even": ((2, 8, 6, 4), 2, 3, 5, 2),
+    "stride 2, kernel 5, odd": ((1, 7, 4, 1), 2, 3, 5, 2),
+}
+
+
+def draw(shape, seed=0, dtype=jnp.float32):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def value_and_gradients(lowering, x, kernel, dy, stride):
+    conv = partial(convolve, stride=stride, lowering=lowering)
+    y, pullback = jax.vjp(conv, x, kernel)
+    return y, *pullback(dy)
+
+
+def assert_forms_agree(*args, rtol=1e-5, atol=2e-5):
+    plain, fast = (value_and_gradients(form, *args) for form in ("plain", "fast"))
+    for a, b in zip(plain, fast, strict=True):
+        assert a.dtype == b.dtype
+        a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_fast_form_equals_plain_form(case):
+    shape, c, o, k, stride = case
+    x, kernel = draw((*shape, c)), draw((k, k, k, c, o), 1)
+    dy = draw((shape[0], *(-(-n // stride) for n in shape[1:]), o), 2)
+    assert_forms_agree(x, kernel, dy, stride)
+
+
+@pytest.mark.parametrize(
+    ("n", "k", "stride", "o"),
+    [(3, 3, 1, 1), (4, 3, 1, 3), (5, 5, 1, 1), (8, 3, 2, 1), (9, 5, 2, 3)],
+)
+def test_any_number_of_planes_fits_into_slabs(n, k, stride, o, monkeypatch):
+    monkeypatch.setattr(convolution, "_slab_planes", lambda planes, _: min(planes, 3))
+    x, kernel = draw((2, n, 3, 2, 2)), draw((k, k, k, 2, o), 1)
+    dy = draw((2, -(-n // stride), -(-3 // stride), -(-2 // stride), o), 2)
+    assert_forms_agree(x, kernel, dy, stride)
+
+
+@pytest.mark.parametrize("lowering", ["plain", "fast", "auto"])
+@pytest.mark.parametrize("k", [3, 5])
+@pytest.mark.parametrize("shape", [(6, 4, 8), (5, 3, 7), (6, 3, 1)])
+def test_stride_2_places_its_windows_like_tensorflow(lowering, k, shape):
+    """Even size: zeros (0, 1) for k = 3, (1, 2) for k = 5; odd: symmetric."""
+    x, kernel = draw(shape), draw((k, k, k), 1)
+    centred = ndimage.correlate(np.asarray(x), np.asarray(kernel), mode="constant")
+    # A centred window at voxel c starts at c - k // 2; the first starts at -before.
+    before = {3: (1, 0), 5: (2, 1)}[k]
+    first = [k // 2 - (before[0] if n % 2 else before[1]) for n in shape]
+    expected = centred[tuple(slice(f, None, 2) for f in first)]
+    volume, kernel = x[None, ..., None], kernel[..., None, None]
+    y = convolve(volume, kernel, stride=2, lowering=lowering)
+    np.testing.assert_allclose(y[0, ..., 0], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_one_impulse_shows_orientation_and_channels():
+    x = jnp.zeros((1, 5, 5, 5, 2)).at[0, 2, 2, 2, 1].set(1.0)
+    kernel = jnp.zeros((3, 3, 3, 2, 4)).at[0, 1, 2, 1, 3].set(7.0)
+    for lowering in ("plain", "fast"):
+        y = convolve(x, kernel, lowering=lowering)
+        assert np.argwhere(y).tolist() == [[0, 3, 2, 1, 3]]
+        assert y.sum() == 7
+
+
+def test_bfloat16_stays_bfloat16_and_close():
+    x, kernel = draw((1, 6, 5, 4, 3), dtype=jnp.bfloat16), draw((3, 3, 3, 3, 2))
+    kernel = kernel.astype(jnp.bfloat16)
+    dy = draw((1, 6, 5, 4, 2), 2, jnp.bfloat16)
+    assert value_and_gradients("fast", x, kernel, dy, 1)[0].dtype == jnp.bfloat16
+    assert_forms_agree(x, kernel, dy, 1, rtol=0.02, atol=0.3)
+
+
+def test_dilation_spreads_the_taps():
+    x = jnp.zeros((1, 7, 7, 7, 1)).at[0, 3, 3, 3, 0].set(1.0)
+    y = convolve(x, jnp.ones((3, 3, 3, 1, 1)), dilation=2)
+    assert sorted({i for _, i, *_ in np.argwhere(y).tolist()}) == [1, 3, 5]
+
+
+def test_the_platform_decides():
+    x, kernel = draw((1, 40, 4, 4, 3)), draw((3, 3, 3, 3, 2), 1)
+
+    def hlo(platform):
+        traced = jax.jit(convolve).trace(x, kernel)
+        return traced.lower(lowering_platforms=(platform,)).as_text()
+
+    assert "[b, 0, 1, 2, f]" in hlo("cuda") and "[b, 0, 1, 2, f]" in hlo("tpu")
+    assert "[b, 0, 1, 2, f]" not in hlo("cpu")
+    with pytest.raises(ValueError, match="got 'quick'"):
+        convolve(x, kernel, lowering="quick")  # pyright: ignore[reportArgumentType]
+
+
+def test_dense_stack_is_convolution_of_the_growing_concatenation():
+    growth, width, units = 2, 3, 3
+    x = draw((2, 5, 4, 3, width))
+    kernels = [draw((3, 3, 3, width + i * growth, growth), 1 + i) for i in range(units)]
+    skip_kernel = draw((3, 3, 3, width + units * growth, 4), 9)
+
+    def activate(
+        i, y
+    ):  # statistics of the complete sum, as batch norm takes in training
+        return jax.nn.relu((y - y.mean()) / y.std()) * (i + 1)
+
+    def textbook(x, kernels, skip_kernel):
+        stack = x
+        for i, kernel in enumerate(kernels):
+            y = activate(i, convolve(stack, kernel, lowering="plain"))
+            stack = jnp.concatenate([stack, y], -1)
+        return stack[..., width:], convolve(stack, skip_kernel, lowering="plain")
+
+    def pushed(x, kernels, skip_kernel):
+        features, skip = dense_stack(x, kernels, activate, skip_kernel)
+        return jnp.concatenate(features, -1), skip
+
+    @partial(jax.jit, static_argnums=0)
+    def outputs_and_gradients(form):
+        outputs, pullback = jax.vjp(form, x, kernels, skip_kernel)
+        return outputs, pullback(jax.tree.map(jnp.cos, outputs))
+
+    a, b = outputs_and_gradients(textbook), outputs_and_gradients(pushed)
+    for p, q in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(p, q, rtol=1e-3, atol=2e-4 * np.abs(p).max())
+
+
+def test_dense_stack_without_skip():
+    x, kernels = draw((1, 3, 3, 3, 2)), [draw((3, 3, 3, 2, 1), 1)]
+    features, skip = dense_stack(x, kernels, lambda i, y: y + i)
+    assert skip is None
+    np.testing.assert_allclose(features[0], convolve(x, kernels[0]), atol=1e-5)
+
+
+def test_gradients_agree_over_devices(monkeypatch):
+    """Scan carries and custom gradients must pass shard_map's check of replication."""
+    monkeypatch.setattr(convolution, "_SLAB_FLOATS", 100)
+    x, kernel = draw((2, 5, 4, 3, 2)), draw((3, 3, 3, 2, 2), 1)
+
+    def loss(kernel, x):
+        return jnp.square(convolve(convolve(x, kernel), kernel, stride=2)).mean()
+
+    def body(kernel, x):
+        kernel = jax.lax.pcast(kernel, "data", to="varying")
+        return jax.lax.pmean(jax.grad(loss)(kernel, x), "data")
+
+    data, same = PartitionSpec("data"), PartitionSpec()
+    mesh = jax.sharding.Mesh(jax.devices()[:2], "data")
+    mapped = jax.shard_map(body, mesh=mesh, in_specs=(same, data), out_specs=same)
+    np.testing.assert_allclose(
+        jax.jit(mapped)(kernel, x),
+        jax.jit(jax.grad(loss))(kernel, x),
+        rtol=1e-4,
+        atol=1e-4,
+    )

@@ -78,10 +78,12 @@ _TABLE_1 = (
     ("LS", "levator scapulae", 13, ("C5", "C6"), ((90, 140, 235), (20, 85, 190))),
 )
 
+_SIDES: tuple[tuple[int, Side], ...] = ((0, "right"), (1, "left"))
+
 MUSCLES: tuple[Muscle, ...] = tuple(
     Muscle(right + offset, abbreviation, name, side, levels, colors[1 - offset])
     for abbreviation, name, right, levels, colors in _TABLE_1
-    for offset, side in ((0, "right"), (1, "left"))
+    for offset, side in _SIDES
 )
 """All 14 muscles, in order of their labels."""
 

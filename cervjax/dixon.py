@@ -46,23 +46,23 @@ def read_scan(scan: Scan) -> DixonImages:
     for other in others:
         check_same_grid(grid, other)
     warnings = []
-    scanner = None
-    if scan.has_water_fat:
-        water, fat = volumes["water"].data, volumes["fat"].data
-        scanner = FatWater(fat, water, "scanner water and fat")
-        warnings.append("fat infiltration measured on the scanner's water and fat")
     if scan.has_pair:
         in_phase, out_phase = volumes["in_phase"].data, volumes["out_phase"].data
         warnings += _pair_warnings(in_phase, out_phase)
     else:
+        water, fat = volumes["water"].data, volumes["fat"].data
         in_phase, out_phase = water + fat, np.abs(water - fat)
         warnings.append("network input computed from water and fat (W + F, |W - F|)")
+    measured = fat_water(in_phase, out_phase)
+    if scan.has_water_fat:
+        water, fat = volumes["water"].data, volumes["fat"].data
+        measured = FatWater(fat, water, "scanner water and fat")
+        warnings.append("fat infiltration measured on the scanner's water and fat")
     if grid.oblique_degrees > OBLIQUE_LIMIT_DEGREES:
         warnings.append(
             f"axes lie up to {grid.oblique_degrees:.0f} degrees off the anatomical "
             "ones; the closest directions were taken"
         )
-    measured = scanner or fat_water(in_phase, out_phase)
     return DixonImages(in_phase, out_phase, measured, grid, tuple(warnings))
 
 

@@ -72,8 +72,8 @@ def run(
     out: Path,
     *,
     overwrite: bool = False,
-    say: Callable[[str], None] = print,
-    advance: Callable[[str], None] = lambda name: None,
+    say: Callable[[str], object] = print,
+    advance: Callable[[str], object] = lambda name: None,
 ) -> list[Failure]:
     """Segments and measures scans one after the other into a folder.
 
@@ -220,7 +220,7 @@ def _run_one(
     settings: Settings,
     out: Path,
     overwrite: bool,
-    say: Callable[[str], None],
+    say: Callable[[str], object],
 ) -> Exception | None:
     """One scan; whatever goes wrong with it is returned, so that the others go on."""
     try:

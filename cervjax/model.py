@@ -170,8 +170,8 @@ class DenseBlock(nn.Module):
         if self.down_features:
             self.down = self.unit(stack, self.down_features, stride=2)
 
-    def __call__(self, x: Array, *, train: bool) -> tuple[Array, Array | None]:
-        """Returns the skip connection and the input of the next block."""
+    def __call__(self, x: Array, *, train: bool) -> tuple[Array, Any]:
+        """Returns the skip connection and the input of the next block, if any."""
         for unit in self.units:
             x = jnp.concatenate([x, unit(x, train=train)], -1)
         down = self.down(x, train=train) if self.down_features else None
@@ -254,9 +254,9 @@ class DenseVNet(nn.Module):
         x = x.astype(self.dtype)
         pooled = self.pool_norm(average_pool(x), train=train)
         x = jnp.concatenate([pooled, self.stem(x, train=train)], -1)
-        skip0, x = self.block0(x, train=train)
-        skip1, x = self.block1(x, train=train)
-        skip2, _ = self.block2(x, train=train)
+        skip0, down0 = self.block0(x, train=train)
+        skip1, down1 = self.block1(down0, train=train)
+        skip2, _ = self.block2(down1, train=train)
         features = [pooled, skip0, upsample(skip1, 2), upsample(skip2, 4)]
         x = jnp.concatenate(features, -1)
         logits = convolve(x, self.head_kernel.astype(self.dtype))

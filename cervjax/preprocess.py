@@ -5,7 +5,7 @@ switch): cubic resampling, padding, foreground mask, histogram standardisation
 (Nyul and Udupa 1999, as NiftyNet implements it), whitening. All arrays are in RAS.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -113,7 +113,8 @@ def resample(
     """
     if tuple(spacing_mm) != tuple(target_mm):
         factors = [a / b for a, b in zip(spacing_mm, target_mm, strict=True)]
-        volume = ndimage.zoom(volume, factors, order=3, mode=_edge(keep_last_plane))
+        mode = _edge(keep_last_plane)
+        volume = np.asarray(ndimage.zoom(volume, factors, order=3, mode=mode))
     if flush_denormals:
         volume = np.where(np.abs(volume) < _FLOAT32_TINY, np.float32(0), volume)
     return volume
@@ -137,7 +138,8 @@ def resample_labels(
     if labels.shape == tuple(shape):
         return labels
     factors = [n / m for n, m in zip(shape, labels.shape, strict=True)]
-    return ndimage.zoom(labels, factors, order=0, mode=_edge(keep_last_plane))
+    mode = _edge(keep_last_plane)
+    return np.asarray(ndimage.zoom(labels, factors, order=0, mode=mode))
 
 
 def pad(
@@ -212,7 +214,7 @@ def whiten(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def train_landmarks(
-    pairs: Iterable[tuple[np.ndarray, np.ndarray]],
+    pairs: Iterable[Sequence[np.ndarray]],
     *,
     cutoff: tuple[float, float] = (0.001, 1.0),
     foreground_type: Foreground = "threshold_plus",

@@ -19,7 +19,7 @@ from cervjax.model import SIZE_MULTIPLE, DenseVNet, upsample
 
 BUCKET = (16, 16, 8)
 """Whole volumes are extended to multiples of this, so that scans share functions."""
-WHOLE_BYTES_PER_VOXEL = 250
+WHOLE_BYTES_PER_VOXEL = 120
 """Device memory of whole mode; `tests/test_segment.py` holds it to the compiler's."""
 
 
@@ -161,7 +161,7 @@ def _compiled():
     model = DenseVNet()
 
     def predict(variables: Mapping[str, Any], batch: Array) -> tuple[Array, Array]:
-        logits = model.apply(variables, batch, method="half_resolution")
+        logits: Any = model.apply(variables, batch, method="half_resolution")
         return upsampled_labels(logits)
 
     return jax.jit(predict)

@@ -11,6 +11,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -67,7 +68,7 @@ class Volume:
     spacing_mm: tuple[float, float, float]
     affine: np.ndarray
     orientation: np.ndarray
-    header: nib.Nifti1Header
+    header: Any
     path: Path
 
     @property
@@ -159,8 +160,11 @@ def write_labels(path: str | Path, labels: np.ndarray, like: Volume) -> None:
     write_atomically(path, lambda part: part.write_bytes(content))
 
 
-def _load(path: Path) -> tuple[nib.Nifti1Image, nib.Nifti1Header]:
-    """The image, and its header as stored (nibabel mends bad headers silently)."""
+def _load(path: Path) -> tuple[Any, Any]:
+    """The image, and its header as stored (nibabel mends bad headers silently).
+
+    Any, because nibabel's annotations do not know what a NIfTI image has.
+    """
     try:
         image = nib.load(path)
     except FileNotFoundError:
@@ -174,12 +178,12 @@ def _load(path: Path) -> tuple[nib.Nifti1Image, nib.Nifti1Header]:
         raise VolumeError(
             f"{path}: must be NIfTI (.nii, .nii.gz), got {type(image).__name__}"
         )
-    with ImageOpener(path) as stream:
+    with ImageOpener(str(path)) as stream:
         header = type(image.header).from_fileobj(stream, check=False)
     return image, header
 
 
-def _checked_data(image: nib.Nifti1Image, path: Path) -> np.ndarray:
+def _checked_data(image: Any, path: Path) -> np.ndarray:
     shape = image.shape
     if len(shape) < 3 or any(n != 1 for n in shape[3:]):
         raise VolumeError(
@@ -217,9 +221,7 @@ def _checked_data(image: nib.Nifti1Image, path: Path) -> np.ndarray:
     return data
 
 
-def _checked_affine(
-    image: nib.Nifti1Image, header: nib.Nifti1Header, path: Path
-) -> np.ndarray:
+def _checked_affine(image: Any, header: Any, path: Path) -> np.ndarray:
     sizes = header["pixdim"][1:4].astype(float)
     low, high = VOXEL_SIZE_LIMITS_MM
     if not np.all((sizes >= low) & (sizes <= high)):

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -53,7 +53,7 @@ class ModelCard:
     source: str
     trained_on: str
     licence: str
-    mode: str
+    mode: Literal["whole", "windows"]
     recipe: Recipe
     limits: str = NOT_CLINICAL
     labels: Mapping[str, str] = field(
@@ -117,7 +117,8 @@ def expected_shapes() -> dict[str, tuple[int, ...]]:
     example = jax.ShapeDtypeStruct((1, 8, 8, 8, 2), np.float32)
     tree = jax.eval_shape(DenseVNet().init, jax.random.key(0), example)
     tree = {k: tree[k] for k in ("params", "batch_stats")}
-    return {k: v.shape for k, v in flatten_dict(tree, sep="/").items()}
+    leaves: dict[str, Any] = flatten_dict(tree, sep="/")
+    return {name: leaf.shape for name, leaf in leaves.items()}
 
 
 def _load_file(file: Path) -> Weights:

@@ -2,9 +2,9 @@
 
 GPUs and TPUs get XLA's own convolution. On CPUs XLA's 3-D convolution reaches a few
 per cent of the speed of its matrix products, so there the same sums are written as
-2-D convolutions, which are matrix products inside, over slabs of x-planes small
-enough to stay in cache. Gradients take the same way. Tensors are
-``(batch, x, y, z, channel)``, kernels ``(kx, ky, kz, in, out)``.
+matrix products over slabs of x-planes small enough to stay in cache. Gradients take
+the same way. Tensors are ``(batch, x, y, z, channel)``, kernels ``(kx, ky, kz, in,
+out)``; the reach of a kernel is one pair (taps before, taps after) per axis.
 """
 
 import itertools
@@ -20,7 +20,7 @@ from jax import Array, lax
 Lowering = Literal["auto", "plain", "fast"]
 Padding = tuple[tuple[int, int], ...]
 
-_SLAB_FLOATS = 1 << 18  # temporaries of one slab: 1 MiB, what a core's cache holds
+_SLAB_FLOATS = 1 << 19  # temporaries of one slab: 2 MiB, which caches of cores hold
 
 
 def convolve(
@@ -105,9 +105,7 @@ def _convolve_forward(x: Array, kernel: Array, stride: int, lowering: Lowering):
     return _convolve(x, kernel, stride, lowering), (x, kernel)
 
 
-def _convolve_backward(
-    stride: int, lowering: Lowering, saved: tuple[Array, Array], dy: Array
-):
+def _convolve_backward(stride: int, lowering: Lowering, saved: tuple, dy: Array):
     def plain(x: Array, kernel: Array, dy: Array):
         return jax.vjp(partial(_plain, stride=stride), x, kernel)[1](dy)
 
@@ -138,105 +136,112 @@ def _plain(x: Array, kernel: Array, *, stride: int, dilation: int = 1) -> Array:
 def _fast(x: Array, kernel: Array, *, stride: int) -> Array:
     dtype = jnp.result_type(x, kernel)
     x, kernel = x.astype(jnp.float32), kernel.astype(jnp.float32)
-    sizes = zip(x.shape[1:4], kernel.shape[:3], strict=True)
-    padding = tuple(_same(n, k, stride) for n, k in sizes)
-    y = _correlate(x, kernel, padding, stride)
-    return y.astype(dtype)
+    padding = _same_padding(x, kernel, stride)
+    if stride == 2:  # along z pairs of voxels are neighbours in memory already
+        x, kernel, padding = _fold(x, kernel, padding, (3,))
+    return _correlate(x, kernel, padding, stride).astype(dtype)
 
 
 def _fast_gradients(
     x: Array, kernel: Array, dy: Array, *, stride: int
 ) -> tuple[Array, Array]:
-    dtypes = x.dtype, kernel.dtype
-    x, kernel, dy = (v.astype(jnp.float32) for v in (x, kernel, dy))
-    padding = tuple(
-        _same(n, k, stride) for n, k in zip(x.shape[1:4], kernel.shape[:3], strict=True)
-    )
-    unfold = None
-    if stride == 2:
-        (x, kernel), unfold = jax.vjp(partial(_fold, padding=padding), x, kernel)
-        halves = zip(padding, kernel.shape, strict=False)
-        padding = tuple((-(-b // 2), k - 1 - -(-b // 2)) for (b, _), k in halves)
+    def unit_stride(x: Array, kernel: Array):
+        x, kernel = x.astype(jnp.float32), kernel.astype(jnp.float32)
+        padding = _same_padding(x, kernel, stride)
+        # Some products are then with zeros, but nothing needs scattering.
+        x, kernel, padding = _fold(x, kernel, padding, (1, 2, 3)[: 3 * (stride - 1)])
+        return (x, kernel), padding
+
+    (x, kernel), pullback, padding = jax.vjp(unit_stride, x, kernel, has_aux=True)
+    dy = dy.astype(jnp.float32)
     mirrored = jnp.flip(kernel, (0, 1, 2)).swapaxes(3, 4)
     opposite = tuple((after, before) for before, after in padding)
-    gradients = _correlate(dy, mirrored, opposite), _kernel_gradient(x, dy, padding)
-    dx, dkernel = gradients if unfold is None else unfold(gradients)
-    return dx.astype(dtypes[0]), dkernel.astype(dtypes[1])
+    dx = _correlate(dy, mirrored, opposite)
+    return pullback((dx, _kernel_gradient(x, dy, padding)))
 
 
-def _same(size: int, taps: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after, TensorFlow's rule."""
-    total = max((-(-size // stride) - 1) * stride + taps - size, 0)
-    return total // 2, total - total // 2
+def _same_padding(x: Array, kernel: Array, stride: int) -> Padding:
+    """Reach of each window before and after its first voxel, by TensorFlow's rule."""
+    reach = []
+    for n, k in zip(x.shape[1:4], kernel.shape[:3], strict=True):
+        before = max((-(-n // stride) - 1) * stride + k - n, 0) // 2
+        reach.append((before, k - 1 - before))
+    return tuple(reach)
 
 
-def _fold(x: Array, kernel: Array, padding: Padding) -> tuple[Array, Array]:
-    """Rewrites stride 2 as stride 1 on 2x2x2 voxels folded into the channels.
+def _fold(
+    x: Array, kernel: Array, padding: Padding, axes: tuple[int, ...]
+) -> tuple[Array, Array, Padding]:
+    """Turns stride 2 into 1 along ``axes`` of x: pairs of voxels become channels."""
+    reach = list(padding)
+    for axis in axes:
+        before = padding[axis - 1][0]
+        # With an odd number of zeros before the volume the kernel starts mid-pair.
+        x = _pair(x, axis, 4, 0)
+        kernel = _pair(kernel, axis - 1, 3, before % 2)
+        before = -(-before // 2)
+        reach[axis - 1] = before, kernel.shape[axis - 1] - 1 - before
+    return x, kernel, tuple(reach)
 
-    Some of the arithmetic is then with zeros, but the gradients need no scattering.
-    """
-    sizes, (c, o) = x.shape[1:4], kernel.shape[3:]
-    x = jnp.pad(x, [(0, 0), *((0, n % 2) for n in sizes), (0, 0)])
-    nx, ny, nz = (-(-n // 2) for n in sizes)
-    x = x.reshape(-1, nx, 2, ny, 2, nz, 2, c).transpose(0, 1, 3, 5, 2, 4, 6, 7)
-    # With an odd number of zeros before the volume the kernel starts mid-fold.
-    starts = [before % 2 for before, _ in padding]
-    ends = [(k + s) % 2 for k, s in zip(kernel.shape, starts, strict=False)]
-    widths = [*zip(starts, ends, strict=True), (0, 0), (0, 0)]
-    kernel = jnp.pad(kernel, widths)
-    kx, ky, kz = (k // 2 for k in kernel.shape[:3])
-    kernel = kernel.reshape(kx, 2, ky, 2, kz, 2, c, o).transpose(0, 2, 4, 1, 3, 5, 6, 7)
-    return x.reshape(-1, nx, ny, nz, 8 * c), kernel.reshape(kx, ky, kz, 8 * c, o)
+
+def _pair(v: Array, axis: int, channels: int, start: int) -> Array:
+    """Halves ``axis``, padded by ``start`` and to even, and doubles ``channels``."""
+    widths = [(0, 0)] * v.ndim
+    widths[axis] = start, (start + v.shape[axis]) % 2
+    v = jnp.pad(v, widths)
+    v = v.reshape(*v.shape[:axis], -1, 2, *v.shape[axis + 1 :])
+    v = jnp.moveaxis(v, axis + 1, channels)
+    return v.reshape(*v.shape[:channels], -1, *v.shape[channels + 2 :])
 
 
 def _correlate(x: Array, kernel: Array, padding: Padding, stride: int = 1) -> Array:
-    if stride > 1 or x.shape[-1] < kernel.shape[-1]:
-        return _taps_on_inputs(x, kernel, padding, stride)
-    return _taps_on_outputs(x, kernel, padding)
+    """Correlation at a stride along x and y, one matrix product per slab of x-planes.
 
-
-def _taps_on_inputs(x: Array, kernel: Array, padding: Padding, stride: int) -> Array:
-    """The x-taps become input channels: cheap where x has few."""
-    kx, ky, kz, c, o = kernel.shape
-    ny, nz = x.shape[2:4]
-    before = padding[0][0]
-    planes = (x.shape[1] + sum(padding[0]) - kx) // stride + 1
-    stacked = kernel.transpose(1, 2, 0, 3, 4).reshape(ky, kz, kx * c, o)
-
-    def slab(element: Array, start: Array, count: int) -> Array:
-        reach = (count - 1) * stride + 1
-        halo = before, kx - 1 - before
-        near = _planes(x, element, start * stride, reach, halo)
-        taps = [near[t : t + reach : stride] for t in range(kx)]
-        taps = jnp.concatenate(taps, axis=-1)
-        return _conv2d(taps, stacked, padding[1:], stride)
-
-    return _by_slabs(slab, x.shape[0], planes, ny * nz * (kx * c + o))
-
-
-def _taps_on_outputs(x: Array, kernel: Array, padding: Padding) -> Array:
-    """The y- and z-taps become output channels, summed after: cheap where y has few."""
-    kx, ky, kz, c, o = kernel.shape
-    planes, ny, nz = x.shape[1:4]
-    stacked = kernel.transpose(0, 3, 1, 2, 4).reshape(kx, 1, c, ky * kz * o)
+    Along some axes the taps are gathered beforehand as input channels, along the others
+    they come out as output channels and are summed after, whichever copies least.
+    """
+    taps, (c, o) = kernel.shape[:3], kernel.shape[3:]
+    planes, ny = (-(-n // stride) for n in x.shape[1:3])
+    nz = x.shape[3]
+    ways = [(0,), (0, 1), (0, 1, 2)] if stride == 1 else [(0, 1)]
+    inner = min(ways, key=lambda axes: sum(_widths(axes, taps, c, o)))
+    outer = tuple(a for a in range(3) if a not in inner)
+    widths = _widths(inner, taps, c, o)
+    matrix = kernel.transpose(*inner, 3, *outer, 4).reshape(widths)
 
     def slab(element: Array, start: Array, count: int) -> Array:
-        near = _planes(x, element, start, count, padding[0])
-        taps = _conv2d(near.reshape(1, -1, ny * nz, c), stacked, ((0, 0), (0, 0)), 1)
-        taps = taps.reshape(count, ny, nz, ky * kz, o)
-        taps = jnp.pad(taps, [(0, 0), *padding[1:], (0, 0), (0, 0)])
-        places = enumerate(itertools.product(range(ky), range(kz)))
-        parts = [taps[:, j : j + ny, k : k + nz, t] for t, (j, k) in places]
-        return reduce(jnp.add, parts)
+        rows = _gather(x, element, start, (count, ny), padding, inner, stride)
+        parts = rows.reshape(-1, widths[0]) @ matrix
+        return _sum_taps(parts.reshape(count, ny, nz, -1), padding, outer)
 
-    return _by_slabs(slab, x.shape[0], planes, ny * nz * (c + ky * kz * o))
+    return _by_slabs(slab, x.shape[0], planes, ny * nz * (c + sum(widths)))
 
 
-def _conv2d(x: Array, kernel: Array, padding: Padding, stride: int) -> Array:
-    layout = ("NXYC", "XYIO", "NXYC")
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), padding, dimension_numbers=layout
-    )
+def _widths(
+    inner: tuple[int, ...], taps: Sequence[int], c: int, o: int
+) -> tuple[int, int]:
+    """Channels before and after the product with taps along ``inner`` gathered."""
+    gathered = math.prod(taps[a] for a in inner)
+    return gathered * c, math.prod(taps) // gathered * o
+
+
+def _sum_taps(parts: Array, padding: Padding, axes: tuple[int, ...]) -> Array:
+    """(X, Y, Z, taps along ``axes`` * O) to the sum of the taps, each in its place.
+
+    One axis at a time: all passes but the last then run on every core.
+    """
+    for axis in axes:
+        size, taps = parts.shape[axis], sum(padding[axis]) + 1
+        parts = parts.reshape(*parts.shape[:3], taps, -1)
+        widths = [(0, 0)] * 5
+        widths[axis] = padding[axis]
+        padded = jnp.pad(parts, widths)
+        shifted = [
+            lax.slice_in_dim(padded[:, :, :, t], t, t + size, axis=axis)
+            for t in range(taps)
+        ]
+        parts = reduce(jnp.add, shifted)
+    return parts
 
 
 def _planes(
@@ -299,22 +304,22 @@ def _kernel_gradient(x: Array, dy: Array, padding: Padding) -> Array:
     """
     c, o = x.shape[-1], dy.shape[-1]
     taps = [sum(p) + 1 for p in padding]
-
-    def widths(axes: tuple[int, ...]) -> tuple[int, int]:
-        on_x = math.prod(taps[a] for a in axes)
-        return on_x * c, math.prod(taps) // on_x * o
-
-    on_x = min([(), (0,), (1, 2), (0, 1, 2)], key=lambda axes: sum(widths(axes)))
+    on_x = min(
+        [(), (0,), (1, 2), (0, 1, 2)],
+        key=lambda axes: sum(_widths(axes, taps, c, o)),
+    )
     on_dy = tuple(a for a in range(3) if a not in on_x)
     opposite = tuple((after, before) for before, after in padding)
     batch, planes, ny, nz, _ = x.shape
-    count = _slab_planes(planes, ny * nz * sum(widths(on_x)))
+    widths = _widths(on_x, taps, c, o)
+    count = _slab_planes(planes, ny * nz * sum(widths))
     slabs = -(-planes // count)
 
     def product(i: Array) -> Array:
         start = jnp.minimum(i % slabs * count, planes - count)
-        near = _gather(x, i // slabs, start, count, padding, on_x)
-        far = _gather(dy, i // slabs, start, count, opposite, on_dy, mirror=True)
+        sizes = count, ny
+        near = _gather(x, i // slabs, start, sizes, padding, on_x)
+        far = _gather(dy, i // slabs, start, sizes, opposite, on_dy, mirror=True)
         if planes % count:  # the last slab overlaps: count its planes once
             seen = jnp.arange(count) + start < i % slabs * count
             far = jnp.where(seen.reshape(-1, 1, 1, 1), 0, far)
@@ -327,7 +332,7 @@ def _kernel_gradient(x: Array, dy: Array, padding: Padding) -> Array:
     if batch * slabs == 1:
         total = product(jnp.array(0))
     else:
-        total = lax.full_like(dy, 0, shape=widths(on_x))
+        total = lax.full_like(dy, 0, shape=widths)  # like dy, varying over a mesh
         total, _ = lax.scan(add, total, jnp.arange(batch * slabs))
     total = total.reshape(*(taps[a] for a in on_x), c, *(taps[a] for a in on_dy), o)
     order = [*on_x, 3, *on_dy, 4]
@@ -338,18 +343,22 @@ def _gather(
     x: Array,
     element: Array,
     start: Array,
-    count: int,
+    sizes: tuple[int, int],
     padding: Padding,
     axes: tuple[int, ...],
+    stride: int = 1,
     *,
     mirror: bool = False,
 ) -> Array:
-    """Every tap along ``axes`` as channels, (count, Y, Z, taps * C)."""
+    """Every tap along ``axes`` as channels, ``(*sizes, Z, taps * C)``."""
     halos = [padding[a] if a in axes else (0, 0) for a in range(3)]
-    ny, nz = x.shape[2:4]
-    near = _planes(x, element, start, count, halos[0])
-    near = jnp.pad(near, [(0, 0), *halos[1:], (0, 0)])
     orders = [range(sum(h) + 1)[:: -1 if mirror else 1] for h in halos]
-    places = itertools.product(*orders)
-    parts = [near[i : i + count, j : j + ny, k : k + nz] for i, j, k in places]
+    nx, ny = ((n - 1) * stride + 1 for n in sizes)
+    nz = x.shape[3]
+    near = _planes(x, element, start * stride, nx, halos[0])
+    near = jnp.pad(near, [(0, 0), *halos[1:], (0, 0)])
+    parts = [
+        near[i : i + nx : stride, j : j + ny : stride, k : k + nz]
+        for i, j, k in itertools.product(*orders)
+    ]
     return jnp.concatenate(parts, axis=-1)

@@ -237,7 +237,7 @@ def test_a_volume_beyond_memory_falls_back_to_windows(
     tmp_path, two_blobs, threshold_weights, capsys
 ):
     scans, out = save_pair(tmp_path / "in", two_blobs), tmp_path / "out"
-    limits = ("--max-memory-gb", "0.01", "--window", 64, 48, 24, "--border", 4, 4, 2)
+    limits = ("--max-memory-gb", "0.006", "--window", 64, 48, 24, "--border", 4, 4, 2)
     assert infer(scans, "-o", out, "--weights", threshold_weights, *limits) == 0
     assert "windows of (64, 48, 24) used instead" in capsys.readouterr().out
     limits = ("--max-memory-gb", "0.0001", "--overwrite")

@@ -1,0 +1,120 @@
+"""Times every kind of layer of the dense V-Net, plain against fast, alternating.
+
+Prints one JSON line per layer and a table at the end. Forms alternate in one process,
+so that a busy machine hurts both; read the ratio rather than the times.
+
+    python benchmarks/convolution.py --size 360 240 32 --gradients
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cervjax.convolution import convolve, dense_stack
+
+# name, size divisor, C, O, kernel, stride
+LAYERS = [
+    ("stem", 1, 2, 24, 5, 2),
+    ("block 0 unit", 2, 42, 4, 3, 1),
+    ("block 0 skip", 2, 46, 12, 3, 1),
+    ("block 0 down", 2, 46, 24, 3, 2),
+    ("block 1 unit", 4, 96, 8, 3, 1),
+    ("block 1 skip", 4, 104, 24, 3, 1),
+    ("block 1 down", 4, 104, 24, 3, 2),
+    ("block 2 unit", 8, 168, 16, 3, 1),
+    ("block 2 skip", 8, 184, 24, 3, 1),
+    ("head", 2, 62, 15, 3, 1),
+]
+# name, size divisor, C, units, O, skip O
+BLOCKS = [
+    ("block 0", 2, 26, 5, 4, 12),
+    ("block 1", 4, 24, 10, 8, 24),
+    ("block 2", 8, 24, 10, 16, 24),
+]
+
+
+def draw(*shape: int) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(0).standard_normal(shape), jnp.float32)
+
+
+def layer(c: int, o: int, k: int, stride: int, gradients: bool, lowering: str):
+    conv = partial(convolve, stride=stride, lowering=lowering)  # type: ignore
+
+    def run(x: jax.Array, kernel: jax.Array):
+        if not gradients:
+            return conv(x, kernel)
+        y, pullback = jax.vjp(conv, x, kernel)
+        return pullback(y)
+
+    return run
+
+
+def block(x: jax.Array, kernels: list, lowering: str) -> jax.Array:
+    *units, skip = kernels
+    if lowering == "fast":
+        relu = lambda _, y: jax.nn.relu(y)  # noqa: E731
+        _, y = dense_stack(x, units, relu, skip, lowering="fast")
+        assert y is not None
+        return y
+    for kernel in units:
+        y = jax.nn.relu(convolve(x, kernel, lowering="plain"))
+        x = jnp.concatenate([x, y], -1)
+    return convolve(x, skip, lowering="plain")
+
+
+def measure(runs: dict[str, Callable], args: tuple, repeats: int) -> dict[str, float]:
+    """Median seconds of each form."""
+    jitted = {name: jax.jit(run) for name, run in runs.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for i in range(repeats + 1):
+        for name, run in jitted.items():
+            start = time.perf_counter()
+            jax.block_until_ready(run(*args))
+            if i:  # the first call compiles
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, nargs=3, default=(360, 240, 32))
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--gradients", action="store_true", help="backward pass too")
+    flags = parser.parse_args()
+    rows = []
+    for name, divisor, c, o, k, stride in LAYERS:
+        sizes = [n // divisor for n in flags.size]
+        work = 2 * k**3 * c * o * int(np.prod([-(-n // stride) for n in sizes]))
+        work *= 3 if flags.gradients else 1
+        forms = ("plain", "fast")
+        runs = {f: layer(c, o, k, stride, flags.gradients, f) for f in forms}
+        args = draw(1, *sizes, c), draw(k, k, k, c, o)
+        rows.append((name, work, measure(runs, args, flags.repeats)))
+    for name, divisor, c, units, o, skip in BLOCKS:
+        sizes = [n // divisor for n in flags.size]
+        ends = [(c + i * o, o) for i in range(units)] + [(c + units * o, skip)]
+        work = sum(54 * a * b for a, b in ends) * int(np.prod(sizes))
+        runs = {f: partial(block, lowering=f) for f in ("plain", "fast")}
+        args = draw(1, *sizes, c), [0.05 * draw(3, 3, 3, *end) for end in ends]
+        rows.append((name, work, measure(runs, args, flags.repeats)))
+    for name, work, seconds in rows:
+        rates = {f"{f}_gflops": round(work / s / 1e9, 1) for f, s in seconds.items()}
+        times = {f"{f}_ms": round(s * 1e3, 2) for f, s in seconds.items()}
+        line = {"layer": name, "device": jax.devices()[0].device_kind, **times, **rates}
+        print(json.dumps(line))
+    print(f"\n{'layer':14}{'plain':>9}{'fast':>9}  GFLOP/s   times faster")
+    for name, work, seconds in rows:
+        plain, fast = seconds["plain"], seconds["fast"]
+        rates = f"{work / plain / 1e9:9.1f}{work / fast / 1e9:9.1f}"
+        print(f"{name:14}{rates}{plain / fast:19.1f}")
+
+
+if __name__ == "__main__":
+    main()

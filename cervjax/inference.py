@@ -268,7 +268,7 @@ def _segment_and_write(
         found.labels,
         spacing_mm=images.grid.spacing_mm,
         title=scan.name,
-        subtitle="\n".join(warnings),
+        subtitle="; ".join(warnings),
     )
     results.write_atomically(paths.qc, lambda part: save_png(figure, part))
     seconds["write"] = time.perf_counter() - writing

@@ -16,18 +16,18 @@ from cervjax.convolution import convolve, dense_stack
 CASES = {
     "narrowing": ((1, 9, 8, 6), 5, 3, 3, 1),
     "widening": ((1, 9, 8, 6), 3, 5, 3, 1),
-    "equal channels, batch 2": ((2, 7, 5, 4), 3, 3, 3, 1),
+    "batch 2, thin": ((2, 7, 2, 1), 3, 3, 3, 1),
     "one voxel": ((1, 1, 1, 1), 2, 3, 3, 1),
-    "thin": ((1, 11, 2, 1), 4, 2, 3, 1),
     "kernel 5": ((1, 7, 6, 5), 3, 2, 5, 1),
     "kernel 5 widening": ((1, 3, 6, 5), 2, 3, 5, 1),
     "stride 2, even": ((1, 8, 6, 4), 5, 3, 3, 2),
     "stride 2, odd, batch 2": ((2, 7, 5, 9), 3, 5, 3, 2),
-    "stride 2, mixed": ((1, 2, 5, 8), 2, 2, 3, 2),
     "stride 2, one voxel": ((1, 1, 1, 1), 2, 3, 3, 2),
     "stride 2, kernel 5, even": ((2, 8, 6, 4), 2, 3, 5, 2),
     "stride 2, kernel 5, odd": ((1, 7, 4, 1), 2, 3, 5, 2),
 }
+
+convolve_jit = jax.jit(convolve, static_argnames=("stride", "dilation", "lowering"))
 
 
 def draw(shape, seed=0, dtype=jnp.float32):
@@ -59,7 +59,7 @@ def test_fast_form_equals_plain_form(case):
 
 @pytest.mark.parametrize(
     ("n", "k", "stride", "o"),
-    [(3, 3, 1, 1), (4, 3, 1, 3), (5, 5, 1, 1), (8, 3, 2, 1), (9, 5, 2, 3)],
+    [(6, 3, 1, 1), (5, 3, 1, 7), (8, 3, 2, 1), (7, 5, 1, 2)],
 )
 def test_any_number_of_planes_fits_into_slabs(n, k, stride, o, monkeypatch):
     monkeypatch.setattr(convolution, "_slab_planes", lambda planes, _: min(planes, 3))
@@ -68,9 +68,9 @@ def test_any_number_of_planes_fits_into_slabs(n, k, stride, o, monkeypatch):
     assert_forms_agree(x, kernel, dy, stride)
 
 
-@pytest.mark.parametrize("lowering", ["plain", "fast", "auto"])
+@pytest.mark.parametrize("lowering", ["plain", "fast"])
 @pytest.mark.parametrize("k", [3, 5])
-@pytest.mark.parametrize("shape", [(6, 4, 8), (5, 3, 7), (6, 3, 1)])
+@pytest.mark.parametrize("shape", [(6, 4, 8), (6, 3, 1)])
 def test_stride_2_places_its_windows_like_tensorflow(lowering, k, shape):
     """Even size: zeros (0, 1) for k = 3, (1, 2) for k = 5; odd: symmetric."""
     x, kernel = draw(shape), draw((k, k, k), 1)
@@ -80,7 +80,7 @@ def test_stride_2_places_its_windows_like_tensorflow(lowering, k, shape):
     first = [k // 2 - (before[0] if n % 2 else before[1]) for n in shape]
     expected = centred[tuple(slice(f, None, 2) for f in first)]
     volume, kernel = x[None, ..., None], kernel[..., None, None]
-    y = convolve(volume, kernel, stride=2, lowering=lowering)
+    y = convolve_jit(volume, kernel, stride=2, lowering=lowering)
     np.testing.assert_allclose(y[0, ..., 0], expected, rtol=1e-4, atol=1e-4)
 
 
@@ -88,7 +88,7 @@ def test_one_impulse_shows_orientation_and_channels():
     x = jnp.zeros((1, 5, 5, 5, 2)).at[0, 2, 2, 2, 1].set(1.0)
     kernel = jnp.zeros((3, 3, 3, 2, 4)).at[0, 1, 2, 1, 3].set(7.0)
     for lowering in ("plain", "fast"):
-        y = convolve(x, kernel, lowering=lowering)
+        y = convolve_jit(x, kernel, lowering=lowering)
         assert np.argwhere(y).tolist() == [[0, 3, 2, 1, 3]]
         assert y.sum() == 7
 
@@ -103,7 +103,7 @@ def test_bfloat16_stays_bfloat16_and_close():
 
 def test_dilation_spreads_the_taps():
     x = jnp.zeros((1, 7, 7, 7, 1)).at[0, 3, 3, 3, 0].set(1.0)
-    y = convolve(x, jnp.ones((3, 3, 3, 1, 1)), dilation=2)
+    y = convolve_jit(x, jnp.ones((3, 3, 3, 1, 1)), dilation=2)
     assert sorted({i for _, i, *_ in np.argwhere(y).tolist()}) == [1, 3, 5]
 
 
@@ -154,9 +154,10 @@ def test_dense_stack_is_convolution_of_the_growing_concatenation():
 
 def test_dense_stack_without_skip():
     x, kernels = draw((1, 3, 3, 3, 2)), [draw((3, 3, 3, 2, 1), 1)]
-    features, skip = dense_stack(x, kernels, lambda i, y: y + i)
+    run = jax.jit(lambda x, ks: dense_stack(x, ks, lambda i, y: y + 2 * i))
+    features, skip = run(x, kernels)
     assert skip is None
-    np.testing.assert_allclose(features[0], convolve(x, kernels[0]), atol=1e-5)
+    np.testing.assert_allclose(features[0], convolve_jit(x, kernels[0]), atol=1e-5)
 
 
 def test_gradients_agree_over_devices(monkeypatch):

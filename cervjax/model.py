@@ -3,7 +3,7 @@
 Parameter for parameter the network of Weber et al. 2021: 893,321 trainable numbers in
 97 tensors. Tensors are ``(batch, x, y, z, channel)``; channel 0 is in-phase, 1 is
 out-of-phase. "Functional" means linen: parameters and statistics are plain dicts that
-go into ``apply`` and come out of it. The only room that knows flax.
+go into ``apply`` and come out of it. The only room that knows `flax.linen`.
 """
 
 from collections.abc import Callable, Sequence

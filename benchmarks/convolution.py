@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cervjax.convolution import convolve, dense_stack
+from cervjax.convolution import convolve
 
 # name, size divisor, C, O, kernel, stride
 LAYERS = [
@@ -57,16 +57,11 @@ def layer(c: int, o: int, k: int, stride: int, gradients: bool, lowering: str):
 
 
 def block(x: jax.Array, kernels: list, lowering: str) -> jax.Array:
-    *units, skip = kernels
-    if lowering == "fast":
-        relu = lambda _, y: jax.nn.relu(y)  # noqa: E731
-        _, y = dense_stack(x, units, relu, skip, lowering="fast")
-        assert y is not None
-        return y
-    for kernel in units:
-        y = jax.nn.relu(convolve(x, kernel, lowering="plain"))
-        x = jnp.concatenate([x, y], -1)
-    return convolve(x, skip, lowering="plain")
+    parts = [x]
+    for kernel in kernels:
+        y = convolve(parts, kernel, lowering=lowering)  # type: ignore
+        parts.append(jax.nn.relu(y))
+    return parts[-1]
 
 
 def measure(runs: dict[str, Callable], args: tuple, repeats: int) -> dict[str, float]:

@@ -136,7 +136,7 @@ def segment_images(
     prepared = prepare(images.in_phase, images.out_phase, spacing, recipe)
     ready = time.perf_counter()
     if settings.mode == "whole":
-        found = segment_whole(weights.variables, prepared.image)
+        found = segment_whole(weights.variables, prepared.image, recipe.padding)
     else:
         size = prepared.image.shape[:3]
         if any(n < w for n, w in zip(size, settings.window, strict=True)):
@@ -152,11 +152,12 @@ def segment_images(
             predict_border=settings.predict_border,
             batch_size=settings.batch_size,
         )
+        found = Segmentation(*(unpad(volume, recipe.padding) for volume in found))
     segmented = time.perf_counter()
 
     def back(volume: np.ndarray) -> np.ndarray:
         return resample_labels(
-            unpad(volume, recipe.padding),
+            volume,
             images.in_phase.shape,
             keep_last_plane=recipe.keep_last_plane,
         )

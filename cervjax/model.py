@@ -6,8 +6,9 @@ out-of-phase. "Functional" means linen: parameters and statistics are plain dict
 go into ``apply`` and come out of it. The only room that knows `flax.linen`.
 """
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -15,12 +16,15 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from cervjax.augment import invert_affine, resample_affine
-from cervjax.convolution import convolve
+from cervjax.convolution import Lowering, convolve
+from cervjax.upsampling import Region, needed, upsample
 
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_DECAY = 0.9
 SIZE_MULTIPLE = 8
 """Every spatial size of the input must be a multiple of this."""
+
+Remat = Literal["nothing", "units", "blocks"]
 
 
 def he_truncated_normal(key: Array, shape: Sequence[int], dtype: Any = None) -> Array:
@@ -77,10 +81,12 @@ class BatchNorm(nn.Module):
         def over_devices(value: Array) -> Array:
             return lax.pmean(value, self.axis_name) if self.axis_name else value
 
-        axes = tuple(range(x.ndim - 1))
-        mean = over_devices(x.mean(axes))
-        centred = x - mean.reshape((1,) * (x.ndim - 1) + (-1,))
-        return mean, over_devices(jnp.square(centred).mean(axes))
+        # A few neighbouring voxels side by side: rows too short for vectors are slow.
+        width = math.gcd(math.prod(x.shape[:-1]), 32)
+        rows = x.reshape(-1, width, self.features)
+        mean = over_devices(rows.mean(0).mean(0))
+        centred = rows - mean.reshape(1, 1, -1)
+        return mean, over_devices(jnp.square(centred).mean(0).mean(0))
 
     def _update(self, stats: dict, steps: Array, moments: dict[str, Array]) -> None:
         rate = 1 - BATCH_NORM_DECAY
@@ -105,22 +111,24 @@ class Unit(nn.Module):
     keep_prob: float = 1.0
     spatial_keep_prob: float = 1.0
     norm: Callable[..., BatchNorm] = BatchNorm
+    lowering: Lowering = "auto"
 
-    def setup(self):
-        """Declares the parameters, so that a dense block can see all its kernels."""
+    @nn.compact
+    def __call__(self, parts: Sequence[Array], train: bool) -> Array:
+        """Parts (b, x, y, z, some of in_features) to (b, x, y, z, features).
+
+        The result is smaller by the stride.
+        """
         shape = (self.kernel_size,) * 3 + (self.in_features, self.features)
-        self.kernel = self.param("kernel", he_truncated_normal, shape)
-        self.batch_norm = self.norm(self.features, name="norm")
-
-    def __call__(self, x: Array, *, train: bool) -> Array:
-        """(b, x, y, z, in_features) to (b, x, y, z, features), smaller by stride."""
-        kernel = self.kernel.astype(x.dtype)
-        y = convolve(x, kernel, stride=self.stride, dilation=self.dilation)
-        return self.activate(y, train=train)
-
-    def activate(self, y: Array, *, train: bool) -> Array:
-        """What follows the convolution."""
-        y = self.batch_norm(y, train=train)
+        kernel = self.param("kernel", he_truncated_normal, shape)
+        y = convolve(
+            parts,
+            kernel.astype(parts[0].dtype),
+            stride=self.stride,
+            dilation=self.dilation,
+            lowering=self.lowering,
+        )
+        y = self.norm(self.features, name="norm")(y, train=train)
         y = nn.relu(y) if self.relu else y
         # The original drops at inference too whenever keep_prob < 1; a random
         # measurement helps nobody, so here dropout belongs to training.
@@ -170,12 +178,18 @@ class DenseBlock(nn.Module):
         if self.down_features:
             self.down = self.unit(stack, self.down_features, stride=2)
 
-    def __call__(self, x: Array, *, train: bool) -> tuple[Array, Any]:
-        """Returns the skip connection and the input of the next block, if any."""
+    def __call__(
+        self, parts: Sequence[Array], train: bool, region: Region | None = None
+    ) -> tuple[Array, Any]:
+        """Returns the skip connection and the input of the next block, if any.
+
+        The skip connection is given for ``region`` only (None: all).
+        """
+        parts = [*parts]
         for unit in self.units:
-            x = jnp.concatenate([x, unit(x, train=train)], -1)
-        down = self.down(x, train=train) if self.down_features else None
-        return self.skip(x, train=train), down
+            parts.append(unit(parts, train))
+        down = self.down(parts, train) if self.down_features else None
+        return _within(region, lambda *cut: self.skip(cut, train), *parts), down
 
 
 class DenseVNet(nn.Module):
@@ -190,6 +204,9 @@ class DenseVNet(nn.Module):
         debias_statistics: NiftyNet's moving statistics, see `BatchNorm`.
         axis_name: mapped axis over which batch statistics are taken.
         dtype: of the activations; bfloat16 is for accelerators.
+        remat: what the backward pass of training computes again instead of keeping it:
+            "nothing", the inside of all "units", or whole dense "blocks".
+        lowering: of the convolutions, see `convolve`.
     """
 
     num_classes: int = 15
@@ -199,9 +216,15 @@ class DenseVNet(nn.Module):
     debias_statistics: bool = True
     axis_name: str | None = None
     dtype: Any = jnp.float32
+    remat: Remat = "nothing"
+    lowering: Lowering = "auto"
 
     def setup(self):
         """Declares the layers."""
+        if self.remat not in get_args(Remat):
+            raise ValueError(
+                f"remat must be one of {get_args(Remat)}, got {self.remat!r}"
+            )
 
         def norm(features: int, name: str | None = None) -> BatchNorm:
             return BatchNorm(
@@ -209,14 +232,21 @@ class DenseVNet(nn.Module):
             )
 
         def unit(*args: Any, **kwargs: Any) -> Unit:
-            return Unit(*args, **kwargs, norm=norm)
+            again = nn.remat(Unit, static_argnums=(2,))
+            module = again if self.remat == "units" else Unit
+            return module(*args, **kwargs, norm=norm, lowering=self.lowering)
 
-        keep = (self.keep_prob, self.spatial_keep_prob)
+        def block(*args: Any) -> DenseBlock:
+            again = nn.remat(DenseBlock, static_argnums=(2, 3))
+            module = again if self.remat == "blocks" else DenseBlock
+            keep = (self.keep_prob, self.spatial_keep_prob)
+            return module(*args[:-1], unit, keep, args[-1])
+
         self.pool_norm = norm(2)
         self.stem = unit(2, 24, 5, stride=2, relu=False)
-        self.block0 = DenseBlock(26, 4, 5, 12, 24, unit, keep, self.dilations[0])
-        self.block1 = DenseBlock(24, 8, 10, 24, 24, unit, keep, self.dilations[1])
-        self.block2 = DenseBlock(24, 16, 10, 24, None, unit, keep, self.dilations[2])
+        self.block0 = block(26, 4, 5, 12, 24, self.dilations[0])
+        self.block1 = block(24, 8, 10, 24, 24, self.dilations[1])
+        self.block2 = block(24, 16, 10, 24, None, self.dilations[2])
         shape = (3, 3, 3, 62, self.num_classes)
         self.head_kernel = self.param("head_kernel", he_truncated_normal, shape)
         self.head_bias = self.param(
@@ -244,23 +274,69 @@ class DenseVNet(nn.Module):
             logits = resample_affine(logits, invert_affine(affine))
         return upsample(logits, 2)
 
-    def half_resolution(self, x: Array, *, train: bool = False) -> Array:
-        """Logits before the last upsampling, (b, x/2, y/2, z/2, num_classes)."""
+    def half_resolution(
+        self, x: Array, *, train: bool = False, region: Region | None = None
+    ) -> Array:
+        """Logits before the last upsampling, (b, x/2, y/2, z/2, num_classes).
+
+        ``region``, at half resolution, asks for a part of them, equal to what it is in
+        the whole; layers with no say in it are left out where they can be.
+        """
         if x.ndim != 5 or x.shape[-1] != 2 or any(n % 8 for n in x.shape[1:4]):
             raise ValueError(
                 "the network takes (batch, x, y, z, 2) with sizes divisible by "
                 f"{SIZE_MULTIPLE}, got {x.shape}"
             )
         x = x.astype(self.dtype)
+        sizes = [tuple(n // d for n in x.shape[1:4]) for d in (2, 4, 8)]
+        region = region or tuple((0, n) for n in sizes[0])
+        around = _grow(region, sizes[0])  # what the last convolution reads
         pooled = self.pool_norm(average_pool(x), train=train)
-        x = jnp.concatenate([pooled, self.stem(x, train=train)], -1)
-        skip0, down0 = self.block0(x, train=train)
-        skip1, down1 = self.block1(down0, train=train)
-        skip2, _ = self.block2(down1, train=train)
-        features = [pooled, skip0, upsample(skip1, 2), upsample(skip2, 4)]
-        x = jnp.concatenate(features, -1)
-        logits = convolve(x, self.head_kernel.astype(self.dtype))
+        stem = self.stem([x], train)
+        skip, x = self.block0([pooled, stem], train, around)
+        features = [_cut(pooled, around), skip]
+        for block, factor, size in (
+            (self.block1, 2, sizes[1]),
+            (self.block2, 4, sizes[2]),
+        ):
+            coarse = needed(around, factor, size)
+            skip, x = block([x], train, coarse)
+            origin = [factor * first for first, _ in coarse]
+            features.append(_cut(upsample(skip, factor), _moved(around, origin)))
+        # Without a barrier XLA computes the upsampling inside every tap of the head.
+        features = lax.optimization_barrier(features)
+        kernel = self.head_kernel.astype(self.dtype)
+        logits = convolve(features, kernel, lowering=self.lowering)
+        logits = _cut(logits, _moved(region, [first for first, _ in around]))
         return logits.astype(jnp.float32) + self.head_bias.reshape(1, 1, 1, 1, -1)
+
+
+def _within(region: Region | None, layer: Callable[..., Array], *parts: Array) -> Array:
+    """What a layer of 3x3x3 taps gives in ``region``, from no more than it reads."""
+    if region is None:
+        return layer(*parts)
+    read = _grow(region, parts[0].shape[1:4])
+    y = layer(*(_cut(part, read) for part in parts))
+    return _cut(y, _moved(region, [first for first, _ in read]))
+
+
+def _cut(x: Array, region: Region) -> Array:
+    return x[:, *(slice(*span) for span in region)]
+
+
+def _grow(region: Region, sizes: Sequence[int]) -> Region:
+    """One voxel more on every side, within the volume."""
+    return tuple(
+        (max(first - 1, 0), min(stop + 1, n))
+        for (first, stop), n in zip(region, sizes, strict=True)
+    )
+
+
+def _moved(region: Region, origin: Sequence[int]) -> Region:
+    """The same region counted from ``origin``."""
+    return tuple(
+        (first - o, stop - o) for (first, stop), o in zip(region, origin, strict=True)
+    )
 
 
 def average_pool(x: Array) -> Array:
@@ -278,23 +354,4 @@ def average_pool(x: Array) -> Array:
         size = total.shape[axis]
         inside = jnp.full(size, 3, x.dtype).at[-1].set(2)
         x = total / inside.reshape((1,) * axis + (-1,) + (1,) * (4 - axis))
-    return x
-
-
-def upsample(x: Array, factor: int) -> Array:
-    """Trilinear upsampling of TensorFlow 1 (no half-pixel centres, edge repeated).
-
-    Output ``i`` reads input ``i / factor``: the first of each group is a copy.
-    """
-    for axis in (2, 3, 1):
-        after = jnp.concatenate(
-            [
-                lax.slice_in_dim(x, 1, None, axis=axis),
-                lax.slice_in_dim(x, x.shape[axis] - 1, None, axis=axis),
-            ],
-            axis,
-        )
-        parts = [x + (after - x) * (k / factor) for k in range(factor)]
-        shape = (*x.shape[:axis], x.shape[axis] * factor, *x.shape[axis + 1 :])
-        x = jnp.stack(parts, axis + 1).reshape(shape)
     return x

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from cervjax.model import SIZE_MULTIPLE, DenseVNet, upsample
+from cervjax.model import SIZE_MULTIPLE, DenseVNet
+from cervjax.upsampling import map_fine_planes, needed
 
 BUCKET = (16, 16, 8)
 """Whole volumes are extended to multiples of this, so that scans share functions."""
@@ -35,7 +36,11 @@ class Segmentation(NamedTuple):
     confidence: np.ndarray
 
 
-def segment_whole(variables: Mapping[str, Any], image: np.ndarray) -> Segmentation:
+def segment_whole(
+    variables: Mapping[str, Any],
+    image: np.ndarray,
+    margin: tuple[int, int, int] = (0, 0, 0),
+) -> Segmentation:
     """The whole volume in one pass, independent of any tile size.
 
     The volume is extended at its far ends to the next bucket by repeating its last
@@ -44,10 +49,15 @@ def segment_whole(variables: Mapping[str, Any], image: np.ndarray) -> Segmentati
     Args:
         variables: the network's.
         image: float32 (x, y, z, 2), padded and whitened.
+        margin: voxels at both ends of each axis that are input but need no label.
+
+    Returns:
+        Labels and confidence without the margin.
     """
-    shape = image.shape[:3]
-    result = _predict(variables, _extend(image, bucket_shape(shape))[None])
-    return Segmentation(*(np.asarray(a[0])[_first(shape)] for a in result))
+    shape = tuple(n - 2 * m for n, m in zip(image.shape[:3], margin, strict=True))
+    bucket = _extend(image, bucket_shape(image.shape[:3]))[None]
+    result = _predict(variables, bucket, margin)
+    return Segmentation(*(np.asarray(a)[0][_first(shape)] for a in result))
 
 
 def segment_windows(
@@ -152,25 +162,28 @@ def _kept(
     return low, high
 
 
-def _predict(variables: Mapping[str, Any], batch: np.ndarray) -> tuple[Array, Array]:
-    return _compiled()(variables, batch)
-
-
-@functools.cache
-def _compiled():
+@functools.partial(jax.jit, static_argnames="margin")
+def _predict(
+    variables: Mapping[str, Any],
+    batch: Array,
+    margin: tuple[int, int, int] = (0, 0, 0),
+) -> tuple[Array, Array]:
+    """Labels and confidence of a batch, without the margin at the ends of each axis."""
+    sizes = batch.shape[1:4]
+    inside = tuple((m, n - m) for m, n in zip(margin, sizes, strict=True))
+    region = needed(inside, 2, tuple(n // 2 for n in sizes))
     model = DenseVNet()
-
-    def predict(variables: Mapping[str, Any], batch: Array) -> tuple[Array, Array]:
-        logits: Any = model.apply(variables, batch, method="half_resolution")
-        return upsampled_labels(logits)
-
-    return jax.jit(predict)
+    logits: Any = model.apply(variables, batch, method="half_resolution", region=region)
+    cut = tuple(
+        slice(first - 2 * low, stop - 2 * low)
+        for (first, stop), (low, _) in zip(inside, region, strict=True)
+    )
+    labels, confidence = upsampled_labels(logits)
+    return labels[:, *cut], confidence[:, *cut]
 
 
 def upsampled_labels(logits: Array) -> tuple[Array, Array]:
     """Labels and largest probabilities of half-resolution logits, upsampled by 2.
-
-    Works plane by plane along x: two neighbouring planes give two output planes.
 
     Args:
         logits: (b, x, y, z, c).
@@ -179,29 +192,18 @@ def upsampled_labels(logits: Array) -> tuple[Array, Array]:
         uint8 labels and float32 probabilities, (b, 2x, 2y, 2z). A tie goes to the
         lowest label.
     """
-    batch, planes, _, _, _ = logits.shape
-    padded = jnp.concatenate([logits, logits[:, -1:]], 1)
 
-    def slab(i: Array) -> tuple[Array, Array]:
-        pair = lax.dynamic_slice_in_dim(padded, i, 2, 1)
-        fine = upsample_planes(pair)
-        fine = jnp.moveaxis(fine, -1, 0)  # classes first: plane-wise maxima vectorise
-        top = fine.max(0)
-        label = jnp.argmax(fine, 0).astype(jnp.uint8)
-        return label, 1 / jnp.exp(fine - top[None]).sum(0)
+    def decide(fine: Array) -> tuple[Array, Array]:
+        top, label = fine[0], jnp.zeros(fine.shape[1], jnp.float32)
+        for k in range(1, len(fine)):
+            higher = fine[k] > top
+            top = jnp.where(higher, fine[k], top)
+            label = jnp.where(higher, jnp.float32(k), label)  # as wide as the logits
+        top = lax.optimization_barrier(top)
+        total = sum(jnp.exp(one - top) for one in fine)
+        return label.astype(jnp.uint8), 1 / total
 
-    labels, confidence = lax.map(slab, jnp.arange(planes))
-
-    def join(slabs: Array) -> Array:
-        _, b, two, y, z = slabs.shape
-        return jnp.moveaxis(slabs, 1, 0).reshape(b, planes * two, y, z)
-
-    return join(labels), join(confidence)
-
-
-def upsample_planes(pair: Array) -> Array:
-    """Two planes (b, 2, y, z, c) to the first and their midpoint, at twice y and z."""
-    return upsample(pair, 2)[:, :2]
+    return map_fine_planes(decide, logits)
 
 
 def _extend(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

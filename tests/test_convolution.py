@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec
 from scipy import ndimage
 
 from cervjax import convolution
-from cervjax.convolution import convolve, dense_stack
+from cervjax.convolution import convolve
 
 # shape, C, O, kernel, stride
 CASES = {
@@ -120,44 +120,19 @@ def test_the_platform_decides():
         convolve(x, kernel, lowering="quick")  # pyright: ignore[reportArgumentType]
 
 
-def test_dense_stack_is_convolution_of_the_growing_concatenation():
-    growth, width, units = 2, 3, 3
-    x = draw((2, 5, 4, 3, width))
-    kernels = [draw((3, 3, 3, width + i * growth, growth), 1 + i) for i in range(units)]
-    skip_kernel = draw((3, 3, 3, width + units * growth, 4), 9)
-
-    def activate(
-        i, y
-    ):  # statistics of the complete sum, as batch norm takes in training
-        return jax.nn.relu((y - y.mean()) / y.std()) * (i + 1)
-
-    def textbook(x, kernels, skip_kernel):
-        stack = x
-        for i, kernel in enumerate(kernels):
-            y = activate(i, convolve(stack, kernel, lowering="plain"))
-            stack = jnp.concatenate([stack, y], -1)
-        return stack[..., width:], convolve(stack, skip_kernel, lowering="plain")
-
-    def pushed(x, kernels, skip_kernel):
-        features, skip = dense_stack(x, kernels, activate, skip_kernel)
-        return jnp.concatenate(features, -1), skip
-
-    @partial(jax.jit, static_argnums=0)
-    def outputs_and_gradients(form):
-        outputs, pullback = jax.vjp(form, x, kernels, skip_kernel)
-        return outputs, pullback(jax.tree.map(jnp.cos, outputs))
-
-    a, b = outputs_and_gradients(textbook), outputs_and_gradients(pushed)
-    for p, q in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_allclose(p, q, rtol=1e-3, atol=2e-4 * np.abs(p).max())
-
-
-def test_dense_stack_without_skip():
-    x, kernels = draw((1, 3, 3, 3, 2)), [draw((3, 3, 3, 2, 1), 1)]
-    run = jax.jit(lambda x, ks: dense_stack(x, ks, lambda i, y: y + 2 * i))
-    features, skip = run(x, kernels)
-    assert skip is None
-    np.testing.assert_allclose(features[0], convolve_jit(x, kernels[0]), atol=1e-5)
+@pytest.mark.parametrize(("k", "stride"), [(3, 1), (3, 2), (5, 2)])
+def test_parts_stand_for_their_concatenation(k, stride):
+    widths, o, shape = (3, 1, 4), 3, (2, 7, 6, 4)
+    parts = [draw((*shape, c), i) for i, c in enumerate(widths)]
+    kernel = draw((k, k, k, sum(widths), o), 7)
+    dy = draw((2, *(-(-n // stride) for n in shape[1:]), o), 8)
+    x = jnp.concatenate(parts, -1)
+    y, dx, dkernel = value_and_gradients("plain", x, kernel, dy, stride)
+    for lowering in ("plain", "fast"):
+        got = value_and_gradients(lowering, parts, kernel, dy, stride)
+        np.testing.assert_allclose(got[0], y, rtol=1e-5, atol=2e-5)
+        np.testing.assert_allclose(jnp.concatenate(got[1], -1), dx, atol=2e-5)
+        np.testing.assert_allclose(got[2], dkernel, rtol=1e-5, atol=5e-5)
 
 
 def test_gradients_agree_over_devices(monkeypatch):

@@ -1,4 +1,5 @@
 import functools
+import json
 import operator
 
 import jax
@@ -14,8 +15,10 @@ from cervjax.augment import (
     random_corner_affine,
     resample_affine,
 )
-from cervjax.model import BatchNorm, DenseVNet, Unit, average_pool, upsample
+from cervjax.losses import dice, overlap_upsampled
+from cervjax.model import BatchNorm, DenseVNet, Unit, average_pool
 from cervjax.niftynet import read_network, variable_names
+from cervjax.upsampling import upsample
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +82,74 @@ def test_in_network_augmentation_equals_niftynets(golden, variables):
     run = compiled(train=True, mutable=("batch_stats",))
     logits, _ = run(variables, data["input"], affine=affine)
     assert np.abs(logits - data["logits"]).max() < 1e-4 * np.ptp(data["logits"])
+
+
+@functools.cache
+def first_gradients(remat="nothing", lowering="auto"):
+    rng = np.random.default_rng(0)
+    model = DenseVNet(remat=remat, lowering=lowering)
+    image = rng.normal(size=(2, 16, 16, 8, 2)).astype(np.float32)
+    labels = jnp.asarray(rng.integers(0, 15, image.shape[:-1]))
+
+    def loss(params, rest):
+        logits, state = model.apply(
+            {**rest, "params": params},
+            image,
+            method="half_resolution",
+            train=True,
+            mutable=["batch_stats"],
+        )
+        return dice(overlap_upsampled(logits, labels)).mean(), state
+
+    rest = dict(network_variables())
+    params = rest.pop("params")
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))(params, rest)
+
+
+@pytest.mark.parametrize(
+    "options", [("units", "auto"), ("blocks", "auto"), ("nothing", "plain")], ids=str
+)
+def test_what_is_recomputed_or_how_it_is_lowered_changes_nothing(options):
+    got, expected = first_gradients(*options), first_gradients()
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-4 * np.abs(b).max())
+    with pytest.raises(ValueError, match="remat must be"):
+        DenseVNet(remat="all").init(jax.random.key(0), np.zeros((1, 8, 8, 8, 2)))  # pyright: ignore[reportArgumentType]
+
+
+def test_first_gradients_equal_niftynets(golden, variables):
+    data = np.load(golden / "train_steps" / "dice.npz")
+    labels = jnp.asarray(data["label"][..., 0], int)
+
+    @jax.jit
+    def gradients(params):
+        def loss(params):
+            logits, _ = DenseVNet().apply(
+                {**variables, "params": params},
+                data["input"],
+                method="half_resolution",
+                train=True,
+                mutable=["batch_stats"],
+            )
+            return dice(overlap_upsampled(logits, labels)).mean()
+
+        return jax.value_and_grad(loss)(params)
+
+    value, found = gradients(variables["params"])
+    steps = json.loads((golden / "train_steps" / "dice.json").read_text())
+    assert value == pytest.approx(steps["losses"][0], rel=1e-5)
+    compared = 0
+    for path, name in variable_names().items():
+        key = "grad|" + name.replace("/", "|")
+        if path[0] == "params" and key in data:
+            ours = np.asarray(functools.reduce(operator.getitem, path[1:], found))
+            theirs, scale = data[key], np.linalg.norm(ours)
+            if ours.shape != theirs.shape:  # of large ones only sum and norm are kept
+                ours, theirs = np.array([ours.sum(), scale]), theirs[:2]
+            np.testing.assert_allclose(ours, theirs, atol=1e-3 * scale, err_msg=name)
+            compared += 1
+    assert compared == 97
 
 
 def test_average_pool_divides_by_what_is_inside():
@@ -147,15 +218,15 @@ def test_sizes_that_do_not_halve_three_times_are_refused():
 def test_dropout_is_off_unless_asked_for_and_training():
     image = np.random.default_rng(0).normal(size=(2, 8, 8, 8, 3)).astype(np.float32)
     plain = Unit(3, 8)
-    state = plain.init(jax.random.key(0), image, train=False)
-    expected = plain.apply(state, image, train=False)
+    state = plain.init(jax.random.key(0), [image], False)
+    expected = plain.apply(state, [image], False)
     train = {"train": True, "mutable": ["batch_stats"]}
-    trained = np.asarray(plain.apply(state, image, **train)[0])
+    trained = np.asarray(plain.apply(state, [image], **train)[0])
     for options in ({"keep_prob": 0.5}, {"spatial_keep_prob": 0.5}):
         unit = Unit(3, 8, **options)
-        np.testing.assert_array_equal(unit.apply(state, image, train=False), expected)
+        np.testing.assert_array_equal(unit.apply(state, [image], False), expected)
         rngs = {"dropout": jax.random.key(1)}
-        dropped = np.asarray(unit.apply(state, image, **train, rngs=rngs)[0])
+        dropped = np.asarray(unit.apply(state, [image], **train, rngs=rngs)[0])
         kept = dropped != 0
         np.testing.assert_allclose(dropped[kept], 2 * trained[kept], rtol=1e-5)
         assert 0.1 < kept.sum() / (trained != 0).sum() < 0.9

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from conftest import network_variables
 
-from cervjax.model import upsample
+from cervjax.preprocess import unpad
 from cervjax.segment import (
     Segmentation,
+    _predict,
     bucket_shape,
     check_windows,
     segment_whole,
@@ -16,6 +17,7 @@ from cervjax.segment import (
     whole_memory_bytes,
     window_starts,
 )
+from cervjax.upsampling import upsample
 
 
 def test_windows_are_niftynets():
@@ -61,11 +63,10 @@ def test_ties_go_to_the_lowest_label():
 def by_position(monkeypatch):
     """A stand-in for the network: what it sees in channel 0 is the label."""
 
-    def predict(variables, batch):
+    def predict(variables, batch, margin=(0, 0, 0)):
         calls.append(batch.shape)
-        return batch[..., 0].astype(np.uint8), np.full(
-            batch.shape[:-1], 0.5, np.float32
-        )
+        inside = unpad(batch[0, ..., 0], margin)[None] if any(margin) else batch[..., 0]
+        return inside.astype(np.uint8), np.full(inside.shape, 0.5, np.float32)
 
     calls = []
     monkeypatch.setattr("cervjax.segment._predict", predict)
@@ -116,6 +117,30 @@ def test_whole_volumes_share_buckets(by_position):
     assert bucket_shape((637, 391, 56)) == (640, 400, 56)
 
 
+def test_a_margin_is_input_only(by_position):
+    image = volume((41, 25, 14))
+    found = segment_whole({}, image, (7, 0, 3))
+    np.testing.assert_array_equal(found.labels, image[7:-7, :, 3:-3, 0])
+
+
+@pytest.mark.parametrize(
+    ("shape", "margin"), [((64, 48, 24), (22, 17, 8)), ((48, 32, 24), (3, 0, 9)),
+                          ((40, 24, 16), (1, 10, 2))]
+)  # fmt: skip
+def test_leaving_out_the_margin_changes_nothing_inside(shape, margin):
+    """Layers computed for the inside only give exactly what they give in the whole."""
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(*shape, 2)).astype(np.float32)
+    variables = network_variables()
+    whole = segment_whole(variables, image)
+    inside = segment_whole(variables, image, margin)
+    assert inside.labels.shape == unpad(whole.labels, margin).shape
+    np.testing.assert_array_equal(inside.labels, unpad(whole.labels, margin))
+    np.testing.assert_allclose(
+        inside.confidence, unpad(whole.confidence, margin), rtol=1e-5
+    )
+
+
 def test_whole_mode_is_one_window_over_everything():
     rng = np.random.default_rng(0)
     image = rng.normal(size=(48, 32, 16, 2)).astype(np.float32)
@@ -139,13 +164,9 @@ def test_impossible_windows_are_refused(window, border):
 
 
 def test_memory_estimate_is_the_compilers():
-    from cervjax.segment import _compiled
-
     shape = (96, 64, 32)
     example = jax.ShapeDtypeStruct((1, *shape, 2), np.float32)
-    analysis = (
-        _compiled().lower(network_variables(), example).compile().memory_analysis()
-    )
+    analysis = _predict.lower(network_variables(), example).compile().memory_analysis()
     if analysis is None or not analysis.temp_size_in_bytes:
         pytest.skip("this backend gives no memory analysis")
     need = analysis.temp_size_in_bytes + analysis.output_size_in_bytes

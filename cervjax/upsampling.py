@@ -1,0 +1,123 @@
+"""Trilinear upsampling of TensorFlow 1: no half-pixel centres, the edge repeated.
+
+Output ``i`` reads input ``i / factor``: the first of each group is a copy, and a volume
+leans half a group towards its origin. NiftyNet interpolates along y and z first, then
+along x; the order is kept, since it decides ties.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+Region = tuple[tuple[int, int], ...]
+"""First voxel and the one after the last, per axis."""
+
+
+def upsample(x: Array, factor: int) -> Array:
+    """(b, x, y, z, c) to the same at ``factor`` times the resolution."""
+    for axis in (2, 3, 1):
+        step = _next(x, axis) - x
+        parts = [x + step * (k / factor) for k in range(factor)]
+        shape = (*x.shape[:axis], x.shape[axis] * factor, *x.shape[axis + 1 :])
+        x = jnp.stack(parts, axis + 1).reshape(shape)
+    return x
+
+
+def needed(region: Region, factor: int, sizes: tuple[int, ...]) -> Region:
+    """The coarse voxels that ``region`` of an upsampled volume depends on.
+
+    Upsampling just these, a repeated edge then stands for a voxel that exists only
+    outside ``region``.
+
+    Args:
+        region: at the fine resolution.
+        factor: of the upsampling.
+        sizes: of the whole coarse volume.
+    """
+    return tuple(
+        (first // factor, min((stop - 1) // factor + 2, size))
+        for (first, stop), size in zip(region, sizes, strict=True)
+    )
+
+
+def map_fine_planes(function: Callable[..., Any], logits: Array, *fine: Array) -> Any:
+    """Applies a voxel-wise function to logits at twice their resolution, part by part.
+
+    Two neighbouring planes give two planes of the result, small enough for a cache: the
+    upsampled logits never exist as a whole, not in the gradient either.
+
+    Args:
+        function: gets logits (c, n), classes first, and of every array in ``fine`` its
+            (n,) voxels of the same places; returns arrays (n,).
+        logits: (b, x, y, z, c).
+        fine: arrays (b, 2x, 2y, 2z).
+
+    Returns:
+        As ``function``, arrays (b, 2x, 2y, 2z).
+    """
+    b, nx, ny, nz, c = logits.shape
+
+    @jax.checkpoint
+    def slab(planes: tuple[Array, Array, list[Array]]) -> Any:
+        low, high, others = planes
+        values = function(_between(low, high).reshape(c, -1), *others)
+        return jax.tree.map(lambda v: v.reshape(b, 2, 2, 2, ny, nz), values)
+
+    planes = logits.transpose(1, 4, 0, 2, 3)
+    others = [_to_parity(v).reshape(nx, -1) for v in fine]
+    found = lax.map(slab, (planes, _next(planes, 0), others))
+    return jax.tree.map(_from_parity, found)
+
+
+def sum_fine_planes(function: Callable[..., Any], logits: Array, *fine: Array) -> Any:
+    """The same for sums: ``function`` gets (c, b, n) and (b, n).
+
+    Args:
+        function: returns arrays of any shape, the sums over one part; they are added.
+        logits: (b, x, y, z, c).
+        fine: arrays (b, 2x, 2y, 2z).
+    """
+    b, nx, _, _, c = logits.shape
+
+    @jax.checkpoint
+    def slab(planes: tuple[Array, Array, list[Array]]) -> Any:
+        low, high, others = planes
+        return function(_between(low, high).reshape(c, b, -1), *others)
+
+    planes = logits.transpose(1, 4, 0, 2, 3)
+    others = [_to_parity(v).reshape(nx, b, -1) for v in fine]
+    parts = lax.map(slab, (planes, _next(planes, 0), others))
+    return jax.tree.map(lambda v: v.sum(0), parts)
+
+
+def _between(low: Array, high: Array) -> Array:
+    """Two planes (c, b, y, z) to (c, b, 2, 2, 2, y, z), even before odd voxels."""
+    v = jnp.stack([low, high], 2)
+    for axis in (3, 5):  # y, then z
+        v = jnp.stack([v, v + (_next(v, axis) - v) * 0.5], axis if axis == 3 else 4)
+        v = lax.optimization_barrier(v)  # fused, XLA would interpolate time and again
+    low, high = v[:, :, 0], v[:, :, 1]
+    return lax.optimization_barrier(jnp.stack([low, low + (high - low) * 0.5], 2))
+
+
+def _next(v: Array, axis: int) -> Array:
+    """The neighbour along an axis, the last one its own."""
+    n = v.shape[axis]
+    last = lax.slice_in_dim(v, n - 1, n, axis=axis)
+    return jnp.concatenate([lax.slice_in_dim(v, 1, n, axis=axis), last], axis)
+
+
+def _to_parity(v: Array) -> Array:
+    """(b, 2x, 2y, 2z) to (x, b, 2, 2, 2, y, z)."""
+    b, nx, ny, nz = v.shape
+    v = v.reshape(b, nx // 2, 2, ny // 2, 2, nz // 2, 2)
+    return v.transpose(1, 0, 2, 4, 6, 3, 5)
+
+
+def _from_parity(v: Array) -> Array:
+    """Undoes `_to_parity`."""
+    nx, b, _, _, _, ny, nz = v.shape
+    return v.transpose(1, 0, 2, 5, 3, 6, 4).reshape(b, 2 * nx, 2 * ny, 2 * nz)

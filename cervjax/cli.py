@@ -63,7 +63,12 @@ def infer(args: argparse.Namespace) -> int:
     weights = load_weights(args.weights, args.landmarks)
     changes = {
         name: value
-        for name in ("padding", "padding_mode", "keep_last_plane")
+        for name in (
+            "padding",
+            "padding_mode",
+            "keep_last_plane",
+            "skip_fitting_grid",
+        )
         if (value := getattr(args, name)) is not None
     }
     recipe = replace(weights.card.recipe, **changes)
@@ -207,6 +212,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--padding-mode", choices=("minimum", "zero"))
     one.add_argument("--keep-last-plane", action=argparse.BooleanOptionalAction,
                      help="keep a plane that SciPy's zoom may lose")  # fmt: skip
+    one.add_argument("--skip-fitting-grid", action=argparse.BooleanOptionalAction,
+                     help="no spline where the scan's grid is the network's already "
+                     "(default: the weights')")  # fmt: skip
     one.add_argument("--max-memory-gb", type=float, help="for the network")
     one.add_argument(
         "--device", choices=("cpu", "gpu", "tpu"), help="default: the best"

@@ -260,13 +260,10 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 def _medians(group: np.ndarray, values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Median per group, NaN where a group is empty."""
-    medians = np.full(counts.size, np.nan)
-    ordered = values[np.lexsort((values, group))]
-    start = (np.cumsum(counts) - counts)[counts > 0]
-    size = counts[counts > 0]
-    middle = ordered[start + (size - 1) // 2] + ordered[start + size // 2]
-    medians[counts > 0] = middle / 2
-    return medians
+    narrow = group.astype(np.min_scalar_type(counts.size))  # sorted in linear time
+    ordered = values[np.argsort(narrow, kind="stable")]
+    parts = np.split(ordered, np.cumsum(counts))[:-1]
+    return np.array([np.median(part) if part.size else np.nan for part in parts])
 
 
 def _sides(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

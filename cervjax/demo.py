@@ -55,7 +55,9 @@ def write_untrained_weights(path: Path, seed: int = 0) -> None:
         trained_on="nothing: masks and measurements mean nothing",
         licence="Apache-2.0",
         mode="whole",
-        recipe=Recipe({"in_phase": _LANDMARKS, "out_phase": _LANDMARKS}),
+        recipe=Recipe(
+            {"in_phase": _LANDMARKS, "out_phase": _LANDMARKS}, skip_fitting_grid=True
+        ),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     save_weights(path, jax.tree.map(np.asarray, unflatten_dict(tensors, sep="/")), card)

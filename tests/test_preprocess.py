@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -7,14 +9,15 @@ from cervjax.preprocess import (
     Recipe,
     foreground,
     format_landmarks,
+    map_histogram,
     pad,
+    percentiles,
     prepare,
     read_landmarks,
     resample,
     resample_labels,
     resampled_shape,
     shared_foreground,
-    standardise_histogram,
     train_landmarks,
     unpad,
     whiten,
@@ -147,9 +150,8 @@ def test_foreground_is_dilated_filled_and_shared():
 def test_histogram_meets_its_landmarks_and_goes_on_straight_beyond():
     rng = np.random.default_rng(0)
     volume = rng.gamma(2, 100, (20, 20, 20)).astype(np.float32)
-    mask = np.ones(volume.shape, bool)
     landmarks = np.array([0, 2, 4, 5, 6, 10, 20, 30, 50, 60, 70, 80, 100.0])
-    result = standardise_histogram(volume, mask, landmarks, (0.001, 1.0))
+    result = map_histogram(volume, percentiles(volume, (0.001, 1.0)), landmarks)
     for percent, landmark in (
         (0.1, 0),
         (10, 2),
@@ -167,18 +169,65 @@ def test_histogram_meets_its_landmarks_and_goes_on_straight_beyond():
     assert np.all(np.diff(result.ravel()[order]) >= -1e-4)
     probe = volume.copy()
     probe[0, 0, 0] = 2 * volume.max()
-    beyond = standardise_histogram(probe, volume > -1, landmarks, (0.001, 0.95))
+    beyond = map_histogram(probe, percentiles(volume, (0.001, 0.95)), landmarks)
     assert beyond.max() > 100
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+def test_percentiles_are_numpys(size):
+    values = np.random.default_rng(0).normal(size=size).astype(np.float32)
+    percents = [0.1, 10, 20, 25, 30, 40, 50, 60, 70, 75, 80, 90, 100]
+    expected = np.percentile(values.astype(float), percents)
+    np.testing.assert_allclose(percentiles(values, (0.001, 1.0)), expected, rtol=1e-12)
 
 
 def test_flat_parts_of_a_histogram_get_slope_zero():
     volume = np.zeros((10, 10, 10), np.float32)
     volume.flat[:300] = np.arange(300)
     landmarks = np.linspace(0, 100, 13)
-    result = standardise_histogram(
-        volume, np.ones_like(volume, bool), landmarks, (0.001, 1.0)
-    )
+    result = map_histogram(volume, percentiles(volume, (0.001, 1.0)), landmarks)
     assert np.all(np.isfinite(result))
+
+
+@pytest.mark.parametrize("mode", ["minimum", "zero"])
+def test_shortcuts_give_what_the_steps_give_one_after_the_other(mode):
+    """Holes that open into the padding, bright edges, odd paddings."""
+    rng = np.random.default_rng(0)
+    recipe = Recipe(
+        {c: tuple(np.cumsum(rng.random(13))) for c in CHANNELS},
+        spacing_mm=(1.0, 1.0, 1.0),
+        padding=(9, 4, 1),
+        padding_mode=mode,
+    )
+    for fill in (0.02, 0.5):
+        pair = rng.gamma(2, 100, (2, 14, 12, 10)).astype(np.float32)
+        pair *= rng.random(pair.shape) < fill
+        pair[:, :, 3:6, 4:7] = 0  # a tunnel along x, from face to face
+        padded = [pad(v, recipe.padding, mode) for v in pair]
+        mask = shared_foreground(padded)
+        assert mask.any()
+        expected = [
+            whiten(map_histogram(v, percentiles(v[mask], recipe.cutoff), marks), mask)
+            for v, marks in zip(
+                padded, np.float32([*recipe.landmarks.values()]), strict=True
+            )
+        ]
+        prepared = prepare(*pair, recipe.spacing_mm, recipe)
+        np.testing.assert_array_equal(prepared.image, np.stack(expected, -1))
+
+
+def test_a_grid_that_fits_is_left_alone_on_request():
+    pair = np.random.default_rng(0).gamma(2, 100, (2, 12, 12, 12)).astype(np.float32)
+    pair[:, :, 6:] = 0
+    near = (0.71, 0.7, 3.0)  # 12 voxels stay 12: the spline reads them where they are
+    np.testing.assert_allclose(resample(pair[0], near, TARGET_MM), pair[0], atol=1e-4)
+    landmarks = {c: tuple(range(13)) for c in CHANNELS}
+    recipe = Recipe(landmarks, padding=(0, 0, 0), skip_fitting_grid=True)
+    exact = prepare(*pair, TARGET_MM, recipe).image
+    np.testing.assert_array_equal(prepare(*pair, near, recipe).image, exact)
+    faithful = replace(recipe, skip_fitting_grid=False)
+    assert (prepare(*pair, near, faithful).image != exact).any()
+    assert prepare(*pair, (0.8, 0.7, 3.0), recipe).image.shape[0] == 14
 
 
 def test_whitening_is_over_the_mask_only():

@@ -197,16 +197,19 @@ def _sum_taps(parts: Array, padding: Padding, axes: tuple[int, ...]) -> Array:
     One axis at a time: all passes but the last then run on every core.
     """
     for axis in axes:
-        size, taps = parts.shape[axis], sum(padding[axis]) + 1
+        taps = sum(padding[axis]) + 1
         parts = parts.reshape(*parts.shape[:3], taps, -1)
-        widths = [(0, 0)] * 5
-        widths[axis] = padding[axis]
-        padded = jnp.pad(parts, widths)
-        shifted = [
-            lax.slice_in_dim(padded[:, :, :, t], t, t + size, axis=axis)
-            for t in range(taps)
-        ]
-        parts = reduce(jnp.add, shifted)
+        reach = [padding[a] if a == axis else (0, 0) for a in range(3)]
+        padded = _pad(parts, *reach)
+        shape = (*parts.shape[:3], parts.shape[-1])
+        shifted = []
+        for t in range(taps):
+            first = [t if a in (axis, 3) else 0 for a in range(5)]
+            stop = [
+                f + n for f, n in zip(first, (*shape[:3], 1, shape[3]), strict=True)
+            ]
+            shifted.append(lax.reshape(lax.slice(padded, first, stop), shape))
+        parts = reduce(lax.add, shifted)
     return parts
 
 
@@ -217,17 +220,26 @@ def _planes(
 
     Zero outside; padding slab by slab spares a padded copy of the whole volume.
     """
+    zero = lax.full_like(start, 0)
 
     def cut(first: Array, many: int) -> Array:
-        corner = (element, first, 0, 0, 0)
-        return lax.dynamic_slice(x, corner, (1, many, *x.shape[2:]))[0]
+        corner, sizes = (element, first, zero, zero, zero), (1, many, *x.shape[2:])
+        found = lax.dynamic_slice(x, corner, sizes, allow_negative_indices=False)
+        return lax.squeeze(found, (0,))
 
-    def edge(at: Array) -> Array:
-        return jnp.where((at >= 0) & (at < x.shape[1]), cut(at, 1), 0)
+    def edge(at: Array, inside: Array) -> Array:
+        plane = cut(at, 1)  # clamped if outside
+        inside = lax.broadcast(inside, plane.shape)
+        return lax.select(inside, plane, lax.full_like(plane, 0))
 
-    before = [edge(start - p) for p in range(halo[0], 0, -1)]
-    after = [edge(start + count + p) for p in range(halo[1])]
-    return jnp.concatenate([*before, cut(start, count), *after])
+    before = [lax.sub(start, jnp.int32(i)) for i in range(halo[0], 0, -1)]
+    after = [lax.add(start, jnp.int32(count + i)) for i in range(halo[1])]
+    planes = [
+        *(edge(at, lax.ge(at, zero)) for at in before),
+        cut(start, count),
+        *(edge(at, lax.lt(at, jnp.int32(x.shape[1]))) for at in after),
+    ]
+    return lax.concatenate(planes, 0) if len(planes) > 1 else planes[0]
 
 
 def _slab_planes(planes: int, plane_floats: int) -> int:
@@ -322,10 +334,23 @@ def _gather(
     nx, ny = ((n - 1) * stride + 1 for n in sizes)
     nz = parts[0].shape[3]
     near = [_planes(x, element, start * stride, nx, halos[0]) for x in parts]
-    near = [jnp.pad(n, [(0, 0), *halos[1:], (0, 0)]) for n in near]
+    near = [_pad(n, (0, 0), *halos[1:]) for n in near]
     taps = [
-        n[i : i + nx : stride, j : j + ny : stride, k : k + nz]
+        lax.slice(
+            n,
+            (i, j, k, 0),
+            (i + nx, j + ny, k + nz, n.shape[-1]),
+            (stride, stride, 1, 1),
+        )
         for i, j, k in itertools.product(*orders)
         for n in near
     ]
-    return jnp.concatenate(taps, axis=-1)
+    return lax.concatenate(taps, 3) if len(taps) > 1 else taps[0]
+
+
+def _pad(x: Array, *reach: tuple[int, int]) -> Array:
+    """Zeros around the leading axes; in `lax`, since it is traced so often."""
+    if not any(map(any, reach)):
+        return x
+    widths = [(*r, 0) for r in reach] + [(0, 0, 0)] * (x.ndim - len(reach))
+    return lax.pad(x, jnp.zeros((), x.dtype), widths)

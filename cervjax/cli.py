@@ -55,7 +55,8 @@ def infer(args: argparse.Namespace) -> int:
     _use_device(args.device)
     from tqdm import tqdm
 
-    from cervjax.inference import Settings, device_name, run
+    from cervjax.batch import run
+    from cervjax.inference import Settings, device_name
     from cervjax.segment import check_windows
     from cervjax.weights import load_weights
 

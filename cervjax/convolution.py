@@ -108,8 +108,8 @@ def _fast_gradients(
         padding = _same_padding(parts[0], kernel, stride)
         # Some products are then with zeros, but nothing needs scattering.
         axes = (1, 2, 3) if stride == 2 else ()
-        *folded, padding = _fold(parts, kernel, padding, axes)
-        return folded, padding
+        parts, kernel, padding = _fold(parts, kernel, padding, axes)
+        return (parts, kernel), padding
 
     (parts, kernel), pullback, padding = jax.vjp(
         unit_stride, parts, kernel, has_aux=True
@@ -120,7 +120,7 @@ def _fast_gradients(
     dx = _correlate((dy,), mirrored, opposite)
     ends = itertools.accumulate(part.shape[-1] for part in parts)
     dparts = tuple(jnp.split(dx, list(ends)[:-1], axis=-1))
-    return pullback([dparts, _kernel_gradient(parts, dy, padding)])
+    return pullback((dparts, _kernel_gradient(parts, dy, padding)))
 
 
 def _same_padding(x: Array, kernel: Array, stride: int) -> Padding:

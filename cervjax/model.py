@@ -236,17 +236,17 @@ class DenseVNet(nn.Module):
             module = again if self.remat == "units" else Unit
             return module(*args, **kwargs, norm=norm, lowering=self.lowering)
 
-        def block(*args: Any) -> DenseBlock:
+        def block(*sizes: Any, dilation: int) -> DenseBlock:
             again = nn.remat(DenseBlock, static_argnums=(2, 3))
-            module = again if self.remat == "blocks" else DenseBlock
+            module: Any = again if self.remat == "blocks" else DenseBlock
             keep = (self.keep_prob, self.spatial_keep_prob)
-            return module(*args[:-1], unit, keep, args[-1])
+            return module(*sizes, unit, keep, dilation)
 
         self.pool_norm = norm(2)
         self.stem = unit(2, 24, 5, stride=2, relu=False)
-        self.block0 = block(26, 4, 5, 12, 24, self.dilations[0])
-        self.block1 = block(24, 8, 10, 24, 24, self.dilations[1])
-        self.block2 = block(24, 16, 10, 24, None, self.dilations[2])
+        self.block0 = block(26, 4, 5, 12, 24, dilation=self.dilations[0])
+        self.block1 = block(24, 8, 10, 24, 24, dilation=self.dilations[1])
+        self.block2 = block(24, 16, 10, 24, None, dilation=self.dilations[2])
         shape = (3, 3, 3, 62, self.num_classes)
         self.head_kernel = self.param("head_kernel", he_truncated_normal, shape)
         self.head_bias = self.param(

@@ -327,7 +327,8 @@ def _padded_foreground(
     Padding is the same along its axis, and the mask with it, but for the planes that
     the dilation reaches: one more plane than those stands for the rest.
     """
-    thin = tuple(min(n, _DILATIONS + 1) for n in recipe.padding)
+    x, y, z = (min(n, _DILATIONS + 1) for n in recipe.padding)
+    thin = x, y, z
     padded = pool.map(lambda v: pad(v, thin, recipe.padding_mode), channels)
     seen = [v for v in padded if np.any(v)]
     masks = list(pool.map(foreground, seen))

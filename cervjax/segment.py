@@ -200,7 +200,7 @@ def upsampled_labels(logits: Array) -> tuple[Array, Array]:
             top = jnp.where(higher, fine[k], top)
             label = jnp.where(higher, jnp.float32(k), label)  # as wide as the logits
         top = lax.optimization_barrier(top)
-        total = sum(jnp.exp(one - top) for one in fine)
+        total = sum((jnp.exp(one - top) for one in fine), jnp.zeros_like(top))
         return label.astype(jnp.uint8), 1 / total
 
     return map_fine_planes(decide, logits)

@@ -363,13 +363,31 @@ def test_a_full_disk_ends_the_run_with_a_reason(
             raise OSError(28, "No space left on device", str(path))
         path.write_bytes(b"x")
 
-    monkeypatch.setattr("cervjax.inference.write_labels", full)
+    monkeypatch.setattr("cervjax.batch.write_labels", full)
     assert infer(scans, "-o", out, "--weights", threshold_weights) == 1
     failures = table(out / "failures.csv")
     assert [f["scan"] for f in failures] == ["b", "c"]
     assert "disk is full" in failures[0]["error"]
     assert "not tried" in failures[1]["error"]
     assert {r["scan"] for r in table(out / "measurements.csv")} == {"a"}
+
+
+def test_overlapping_scans_changes_no_result(tmp_path, two_blobs, threshold_weights):
+    """Three scans of different brightness together, and each one alone."""
+    for i, name in enumerate(("a", "b", "c")):
+        scan = two_blobs._replace(
+            in_phase=two_blobs.in_phase * (i + 1),
+            out_phase=two_blobs.out_phase * (i + 1) * 0.9,
+        )
+        save_pair(tmp_path / "all", scan, name)
+        save_pair(tmp_path / name, scan, name)
+    rows = []
+    for folder in ("all", "a", "b", "c"):
+        out = tmp_path / f"out-{folder}"
+        assert infer(tmp_path / folder, "-o", out, "--weights", threshold_weights) == 0
+        rows.append(table(out / "measurements.csv"))
+    assert rows[0] == rows[1] + rows[2] + rows[3]
+    assert len({r["mfi_percent"] for r in rows[0] if r["label"] == "9"}) > 1
 
 
 @pytest.mark.parametrize(

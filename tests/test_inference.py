@@ -377,7 +377,7 @@ def test_overlapping_scans_changes_no_result(tmp_path, two_blobs, threshold_weig
     for i, name in enumerate(("a", "b", "c")):
         scan = two_blobs._replace(
             in_phase=two_blobs.in_phase * (i + 1),
-            out_phase=two_blobs.out_phase * (i + 1) * 0.9,
+            out_phase=two_blobs.out_phase * (i + 1) * (1 - 0.05 * i),
         )
         save_pair(tmp_path / "all", scan, name)
         save_pair(tmp_path / name, scan, name)

@@ -2,7 +2,7 @@
 
 import sys
 
-from cervjax.cli import main
+from cervjax.cli import start
 
 if __name__ == "__main__":
-    sys.exit(main(["infer", *sys.argv[1:]]))
+    sys.exit(start(["infer", *sys.argv[1:]]))

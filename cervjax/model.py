@@ -275,12 +275,22 @@ class DenseVNet(nn.Module):
         return upsample(logits, 2)
 
     def half_resolution(
-        self, x: Array, *, train: bool = False, region: Region | None = None
+        self,
+        x: Array,
+        *,
+        train: bool = False,
+        region: Region | None = None,
+        flat: tuple[int, ...] = (0, 0, 0),
     ) -> Array:
         """Logits before the last upsampling, (b, x/2, y/2, z/2, num_classes).
 
-        ``region``, at half resolution, asks for a part of them, equal to what it is in
-        the whole; layers with no say in it are left out where they can be.
+        Args:
+            x: as in `__call__`.
+            train: as in `__call__`; not with the next two.
+            region: at half resolution, the part that is wanted (None: all). It is equal
+                to what it is in the whole; what has no say in it is not computed.
+            flat: voxels at both ends of each axis along which ``x`` does not change.
+                Most of what the first block makes of them is then computed once.
         """
         if x.ndim != 5 or x.shape[-1] != 2 or any(n % 8 for n in x.shape[1:4]):
             raise ValueError(
@@ -291,10 +301,15 @@ class DenseVNet(nn.Module):
         sizes = [tuple(n // d for n in x.shape[1:4]) for d in (2, 4, 8)]
         region = region or tuple((0, n) for n in sizes[0])
         around = _grow(region, sizes[0])  # what the last convolution reads
+        spared = _spared(flat) if self.dilations[0] == 1 else (0, 0, 0)
+        spans = zip(spared, x.shape[1:4], strict=True)
+        x = _cut(x, tuple((s, n - s) for s, n in spans))
+        here = _moved(around, [s // 2 for s in spared])
         pooled = self.pool_norm(average_pool(x), train=train)
         stem = self.stem([x], train)
-        skip, x = self.block0([pooled, stem], train, around)
-        features = [_cut(pooled, around), skip]
+        skip, x = self.block0([pooled, stem], train, here)
+        x = _restored(x, spared)
+        features = [_cut(pooled, here), skip]
         for block, factor, size in (
             (self.block1, 2, sizes[1]),
             (self.block2, 4, sizes[2]),
@@ -309,6 +324,31 @@ class DenseVNet(nn.Module):
         logits = convolve(features, kernel, lowering=self.lowering)
         logits = _cut(logits, _moved(region, [first for first, _ in around]))
         return logits.astype(jnp.float32) + self.head_bias.reshape(1, 1, 1, 1, -1)
+
+
+def _spared(flat: tuple[int, ...]) -> tuple[int, ...]:
+    """How many voxels of flat ends the first block can do without.
+
+    At the block's downsampled output (a quarter of the resolution) the zeros outside
+    the volume are felt in 3 voxels from the start and 4 from the end, what follows 32
+    flat voxels is felt from the 5th voxel from the start and the 6th from the end: stem
+    and down read up to 3 and 2 voxels further, the five units 1 each. In between
+    nothing changes, and `_restored` repeats it.
+    """
+    return tuple(max(0, n - 32) // 4 * 4 for n in flat)
+
+
+def _restored(x: Array, spared: tuple[int, ...]) -> Array:
+    for axis, voxels in enumerate(spared, 1):
+        if voxels:
+            n = x.shape[axis]
+            start, steady_start, middle, steady_end, end = jnp.split(
+                x, [3, 4, n - 5, n - 4], axis
+            )
+            copies = 1 + voxels // 4
+            steady = [jnp.repeat(v, copies, axis) for v in (steady_start, steady_end)]
+            x = jnp.concatenate([start, steady[0], middle, steady[1], end], axis)
+    return x
 
 
 def _within(region: Region | None, layer: Callable[..., Array], *parts: Array) -> Array:

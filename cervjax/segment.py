@@ -55,9 +55,22 @@ def segment_whole(
         Labels and confidence without the margin.
     """
     shape = tuple(n - 2 * m for n, m in zip(image.shape[:3], margin, strict=True))
-    bucket = _extend(image, bucket_shape(image.shape[:3]))[None]
-    result = _predict(variables, bucket, margin)
+    bucket = _extend(image, bucket_shape(image.shape[:3]))
+    flat = margin if _is_flat(image, margin) else (0, 0, 0)
+    result = _predict(variables, bucket[None], margin, flat)
     return Segmentation(*(np.asarray(a)[0][_first(shape)] for a in result))
+
+
+def _is_flat(image: np.ndarray, margin: tuple[int, int, int]) -> bool:
+    """Whether the margins are what padding makes of them: constant along their axis."""
+    for axis, m in enumerate(margin):
+        lines = np.moveaxis(image, axis, 0)
+        if m and not (
+            np.array_equal(lines[1:m], lines[: m - 1])
+            and np.array_equal(lines[-m:-1], lines[len(lines) - m + 1 :])
+        ):
+            return False
+    return True
 
 
 def segment_windows(
@@ -162,18 +175,20 @@ def _kept(
     return low, high
 
 
-@functools.partial(jax.jit, static_argnames="margin")
+@functools.partial(jax.jit, static_argnames=("margin", "flat"))
 def _predict(
     variables: Mapping[str, Any],
     batch: Array,
     margin: tuple[int, int, int] = (0, 0, 0),
+    flat: tuple[int, int, int] = (0, 0, 0),
 ) -> tuple[Array, Array]:
     """Labels and confidence of a batch, without the margin at the ends of each axis."""
     sizes = batch.shape[1:4]
     inside = tuple((m, n - m) for m, n in zip(margin, sizes, strict=True))
     region = needed(inside, 2, tuple(n // 2 for n in sizes))
-    model = DenseVNet()
-    logits: Any = model.apply(variables, batch, method="half_resolution", region=region)
+    logits: Any = DenseVNet().apply(
+        variables, batch, method="half_resolution", region=region, flat=flat
+    )
     cut = tuple(
         slice(first - 2 * low, stop - 2 * low)
         for (first, stop), (low, _) in zip(inside, region, strict=True)

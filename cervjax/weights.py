@@ -115,7 +115,8 @@ def save_weights(
 def expected_shapes() -> dict[str, tuple[int, ...]]:
     """Name and shape of every variable of the network."""
     example = jax.ShapeDtypeStruct((1, 8, 8, 8, 2), np.float32)
-    tree = jax.eval_shape(DenseVNet().init, jax.random.key(0), example)
+    network = DenseVNet(lowering="plain")  # the quickest to trace
+    tree = jax.eval_shape(network.init, jax.random.key(0), example)
     tree = {k: tree[k] for k in ("params", "batch_stats")}
     leaves: dict[str, Any] = flatten_dict(tree, sep="/")
     return {name: leaf.shape for name, leaf in leaves.items()}

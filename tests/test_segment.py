@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from conftest import network_variables
 
-from cervjax.preprocess import unpad
+from cervjax.preprocess import pad, unpad
 from cervjax.segment import (
     Segmentation,
+    _is_flat,
     _predict,
     bucket_shape,
     check_windows,
@@ -63,7 +64,7 @@ def test_ties_go_to_the_lowest_label():
 def by_position(monkeypatch):
     """A stand-in for the network: what it sees in channel 0 is the label."""
 
-    def predict(variables, batch, margin=(0, 0, 0)):
+    def predict(variables, batch, margin=(0, 0, 0), flat=(0, 0, 0)):
         calls.append(batch.shape)
         inside = unpad(batch[0, ..., 0], margin)[None] if any(margin) else batch[..., 0]
         return inside.astype(np.uint8), np.full(inside.shape, 0.5, np.float32)
@@ -124,8 +125,7 @@ def test_a_margin_is_input_only(by_position):
 
 
 @pytest.mark.parametrize(
-    ("shape", "margin"), [((64, 48, 24), (22, 17, 8)), ((48, 32, 24), (3, 0, 9)),
-                          ((40, 24, 16), (1, 10, 2))]
+    ("shape", "margin"), [((64, 48, 24), (22, 17, 8)), ((48, 32, 24), (3, 0, 9))]
 )  # fmt: skip
 def test_leaving_out_the_margin_changes_nothing_inside(shape, margin):
     """Layers computed for the inside only give exactly what they give in the whole."""
@@ -139,6 +139,31 @@ def test_leaving_out_the_margin_changes_nothing_inside(shape, margin):
     np.testing.assert_allclose(
         inside.confidence, unpad(whole.confidence, margin), rtol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("shape", "padding", "mode"),
+    [((9, 7, 8), (36, 40, 0), "minimum"), ((16, 8, 3), (43, 2, 37), "zero")],
+)
+def test_padding_is_not_computed_plane_by_plane(shape, padding, mode):
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(*shape, 2)).astype(np.float32)
+    image = np.stack([pad(image[..., c], padding, mode) for c in (0, 1)], -1)
+    assert _is_flat(image, padding)
+    variables = network_variables()
+    spared = segment_whole(variables, image, padding)
+    whole = segment_whole(variables, image)
+    np.testing.assert_array_equal(spared.labels, unpad(whole.labels, padding))
+    expected = unpad(whole.confidence, padding)
+    np.testing.assert_allclose(spared.confidence, expected, rtol=1e-5)
+
+
+def test_margins_that_are_not_flat_are_noticed():
+    for axis, where in itertools.product(range(3), (0, 4, -5, -1)):
+        image = np.zeros((16, 16, 16, 2), np.float32)
+        assert _is_flat(image, (5, 5, 5))
+        np.moveaxis(image, axis, 0)[where, 8, 8, 1] = 1
+        assert not _is_flat(image, (5, 5, 5))
 
 
 def test_whole_mode_is_one_window_over_everything():

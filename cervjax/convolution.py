@@ -21,7 +21,7 @@ Lowering = Literal["auto", "plain", "fast"]
 Padding = tuple[tuple[int, int], ...]
 Parts = tuple[Array, ...]
 
-_SLAB_FLOATS = 1 << 19  # temporaries of one slab: 2 MiB, which caches of cores hold
+_SLAB_FLOATS = 1 << 18  # temporaries of one slab: 1 MiB, what caches of two cores hold
 
 
 def convolve(

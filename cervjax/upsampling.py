@@ -5,12 +5,15 @@ leans half a group towards its origin. NiftyNet interpolates along y and z first
 along x; the order is kept, since it decides ties.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+
+_PART_FLOATS = 1 << 18
 
 Region = tuple[tuple[int, int], ...]
 """First voxel and the one after the last, per axis."""
@@ -60,15 +63,13 @@ def map_fine_planes(function: Callable[..., Any], logits: Array, *fine: Array) -
     """
     b, nx, ny, nz, c = logits.shape
 
-    @jax.checkpoint
-    def slab(planes: tuple[Array, Array, list[Array]]) -> Any:
-        low, high, others = planes
+    def slab(low: Array, high: Array, others: list[Array]) -> Any:
         values = function(_between(low, high).reshape(c, -1), *others)
         return jax.tree.map(lambda v: v.reshape(b, 2, 2, 2, ny, nz), values)
 
     planes = logits.transpose(1, 4, 0, 2, 3)
     others = [_to_parity(v).reshape(nx, -1) for v in fine]
-    found = lax.map(slab, (planes, _next(planes, 0), others))
+    found = _map(slab, planes, _next(planes, 0), others)
     return jax.tree.map(_from_parity, found)
 
 
@@ -82,15 +83,25 @@ def sum_fine_planes(function: Callable[..., Any], logits: Array, *fine: Array) -
     """
     b, nx, _, _, c = logits.shape
 
-    @jax.checkpoint
-    def slab(planes: tuple[Array, Array, list[Array]]) -> Any:
-        low, high, others = planes
+    def slab(low: Array, high: Array, others: list[Array]) -> Any:
         return function(_between(low, high).reshape(c, b, -1), *others)
 
     planes = logits.transpose(1, 4, 0, 2, 3)
     others = [_to_parity(v).reshape(nx, b, -1) for v in fine]
-    parts = lax.map(slab, (planes, _next(planes, 0), others))
+    parts = _map(slab, planes, _next(planes, 0), others)
     return jax.tree.map(lambda v: v.sum(0), parts)
+
+
+def _map(slab: Callable[..., Any], low: Array, high: Array, others: list[Array]) -> Any:
+    """Maps over planes, as many at once as make a part worth sharing among cores."""
+    planes = low.shape[0]
+    most = max(1, _PART_FLOATS // (8 * math.prod(low.shape[1:])))
+    count = max(n for n in range(1, planes + 1) if planes % n == 0 and n <= most)
+    inputs = jax.tree.map(
+        lambda v: v.reshape(-1, count, *v.shape[1:]), (low, high, others)
+    )
+    found = lax.map(lambda part: jax.vmap(jax.checkpoint(slab))(*part), inputs)
+    return jax.tree.map(lambda v: v.reshape(planes, *v.shape[2:]), found)
 
 
 def _between(low: Array, high: Array) -> Array:

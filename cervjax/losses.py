@@ -5,11 +5,12 @@ sums, so that no class probabilities of a whole volume are ever held, forward or
 backward.
 """
 
+from functools import reduce
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from cervjax.upsampling import sum_fine_planes
 
@@ -63,10 +64,38 @@ def dice(sums: Overlap) -> Array:
     return 1 - score.mean(-1)
 
 
+@jax.custom_vjp
 def _overlap(logits: Array, labels: Array) -> Overlap:
     """Classes first: (c, b, n) and (b, n)."""
-    p = jax.nn.softmax(logits, axis=0)
-    classes = jnp.arange(len(logits)).reshape(-1, 1, 1)
-    g = labels[None].astype(classes.dtype) == classes
+    p = _probabilities(logits)
+    g = labels[None] == jnp.arange(len(p)).reshape(-1, 1, 1).astype(labels.dtype)
     sums = (jnp.where(g, p, 0).sum(2), jnp.square(p).sum(2), g.astype(p.dtype).sum(2))
     return Overlap(*(s.T for s in sums))
+
+
+def _overlap_forward(logits: Array, labels: Array):
+    return _overlap(logits, labels), (logits, labels)
+
+
+def _overlap_backward(saved: tuple[Array, Array], weights: Overlap):
+    """By hand, and class by class: an order of magnitude faster than XLA's own."""
+    logits, labels = saved
+    p = _probabilities(logits)
+    shared, squared = (w.T[..., None] for w in weights[:2])
+    slopes = [
+        jnp.where(labels == k, shared[k], 0) + 2 * squared[k] * p[k]
+        for k in range(len(p))
+    ]
+    mean = reduce(jnp.add, [p[k] * slope for k, slope in enumerate(slopes)])
+    mean = lax.optimization_barrier(mean)
+    return jnp.stack([p[k] * (slope - mean) for k, slope in enumerate(slopes)]), None
+
+
+_overlap.defvjp(_overlap_forward, _overlap_backward)
+
+
+def _probabilities(logits: Array) -> Array:
+    top = lax.stop_gradient(logits.max(0, keepdims=True))
+    raised = lax.optimization_barrier(jnp.exp(logits - top))
+    total = lax.optimization_barrier(1 / raised.sum(0, keepdims=True))
+    return lax.optimization_barrier(raised * total)

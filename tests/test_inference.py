@@ -2,7 +2,11 @@
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -370,6 +374,18 @@ def test_a_full_disk_ends_the_run_with_a_reason(
     assert "disk is full" in failures[0]["error"]
     assert "not tried" in failures[1]["error"]
     assert {r["scan"] for r in table(out / "measurements.csv")} == {"a"}
+
+
+def test_the_script_starts_itself_anew_with_its_arguments(tmp_path, two_blobs):
+    """Large pages need a new process: arguments and exit status must survive it."""
+    save_pair(tmp_path / "in", two_blobs)
+    script = Path(__file__).parents[1] / "infer.py"
+    env = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+    for folder, status in ((tmp_path / "in", 0), (tmp_path / "none", 2)):
+        command = [sys.executable, str(script), str(folder), "--dry-run"]
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        assert done.returncode == status
+        assert ("sub-1" in done.stdout) == (status == 0)
 
 
 def test_overlapping_scans_changes_no_result(tmp_path, two_blobs, threshold_weights):

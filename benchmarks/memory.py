@@ -1,0 +1,75 @@
+"""Memory of a training step by batch size, from the compiler's own analysis.
+
+    python benchmarks/memory.py                       # the paper's window, 360x240x32
+    python benchmarks/memory.py --shape 144 96 16 --remat nothing --lowering auto
+
+Compiles the step (Dice loss, gradient, Adam) for two batch sizes, runs none, and
+draws a straight line through the two: memory grows by the same amount for every window.
+`--lowering plain` (the default) is the form that GPUs and TPUs run; what is printed is
+how the compiler of the device at hand lays it out, so run it there for its own figures.
+Prints one JSON line per combination, and the batch that fits into 16, 24 and 80 GB.
+"""
+
+import argparse
+import json
+import time
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import unflatten_dict
+from network import train_step
+
+from cervjax.model import Remat
+from cervjax.weights import expected_shapes
+
+CARDS_GB = (16, 24, 80)
+USABLE = 0.9  # of a card's memory; the rest is the runtime's
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", type=int, nargs=3, default=(360, 240, 32))
+    parser.add_argument("--batches", type=int, nargs=2, default=(1, 3))
+    parser.add_argument("--remat", nargs="+", default=get_args(Remat))
+    parser.add_argument("--dtype", nargs="+", default=("float32", "bfloat16"))
+    parser.add_argument("--lowering", default="plain", choices=("plain", "auto"))
+    flags = parser.parse_args()
+    rows = []
+    for dtype in flags.dtype:
+        for remat in flags.remat:
+            options = {"dtype": jnp.dtype(dtype), "remat": remat}
+            options["lowering"] = flags.lowering
+            start = time.perf_counter()
+            small, large = (peak_gb(flags.shape, b, options) for b in flags.batches)
+            each = (large - small) / (flags.batches[1] - flags.batches[0])
+            fixed = small - each * flags.batches[0]
+            row = {"dtype": dtype, "remat": remat, "lowering": flags.lowering}
+            row |= {"device": jax.devices()[0].device_kind, "shape": flags.shape}
+            row |= {"gb_each": round(each, 3), "gb_fixed": round(fixed, 3)}
+            row |= {
+                f"batch_{gb}_gb": int((USABLE * gb - fixed) / each) for gb in CARDS_GB
+            }
+            row["seconds_to_compile"] = round(time.perf_counter() - start)
+            print(json.dumps(row), flush=True)
+            rows.append(row)
+    print(f"\n{'dtype':10}{'recomputed':12}{'GB each':>9}  largest batch in"
+          + "".join(f"{gb:>5} GB" for gb in CARDS_GB))  # fmt: skip
+    for r in rows:
+        fits = "".join(f"{r[f'batch_{gb}_gb']:8}" for gb in CARDS_GB)
+        print(f"{r['dtype']:10}{r['remat']:12}{r['gb_each']:9.2f}{'':18}{fits}")
+
+
+def peak_gb(shape: tuple[int, ...], batch: int, options: dict[str, Any]) -> float:
+    """Arguments, results and temporaries of one step, what is donated counted once."""
+    zeros = {k: jnp.zeros(s) for k, s in expected_shapes().items()}
+    step, state = train_step(unflatten_dict(zeros, sep="/"), 1, **options)
+    x = jax.ShapeDtypeStruct((batch, *shape, 2), jnp.float32)
+    y = jax.ShapeDtypeStruct((batch, *shape), jnp.int32)
+    m = step.lower(state, x, y).compile().memory_analysis()
+    total = m.argument_size_in_bytes + m.output_size_in_bytes + m.temp_size_in_bytes
+    return (total - m.alias_size_in_bytes) / 1e9
+
+
+if __name__ == "__main__":
+    main()

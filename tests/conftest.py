@@ -1,7 +1,17 @@
 """Settings, paths and made-up scans and networks that tests share."""
 
+import atexit
+import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
+
+# Before jax is imported, and by the first process only: the workers share its folder,
+# so that each network is compiled once, and the user's own cache is left alone.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="cervjax-tests-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], True)
 
 import jax
 import nibabel as nib

@@ -7,7 +7,7 @@
 without any device. "peak" is the compiler's: it compiles the step (Dice loss, gradient,
 Adam) for two batch sizes, runs none, and draws a straight line through the two.
 `--lowering plain` (the default) is the form that GPUs and TPUs run, but layout and
-scheduling are those of the device at hand: run it there for its own figures. On CPUs the
+scheduling are those of the device at hand: run it there for its own. On CPUs the
 compiler merges what is computed twice, so recomputation lowers "kept" and not "peak".
 Prints one JSON line per combination, and the batch whose peak fits 16, 24 and 80 GB.
 """

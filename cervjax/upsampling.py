@@ -46,61 +46,58 @@ def needed(region: Region, factor: int, sizes: tuple[int, ...]) -> Region:
     )
 
 
-def map_fine_planes(function: Callable[..., Any], logits: Array, *fine: Array) -> Any:
+def map_fine_planes(function: Callable[[Array], Any], logits: Array) -> Any:
     """Applies a voxel-wise function to logits at twice their resolution, part by part.
 
     Two neighbouring planes give two planes of the result, small enough for a cache: the
     upsampled logits never exist as a whole, not in the gradient either.
 
     Args:
-        function: gets logits (c, n), classes first, and of every array in ``fine`` its
-            (n,) voxels of the same places; returns arrays (n,).
+        function: gets logits (c, n), classes first; returns arrays (n,).
         logits: (b, x, y, z, c).
-        fine: arrays (b, 2x, 2y, 2z).
 
     Returns:
         As ``function``, arrays (b, 2x, 2y, 2z).
     """
-    b, nx, ny, nz, c = logits.shape
+    b, _, ny, nz, c = logits.shape
 
-    def slab(low: Array, high: Array, others: list[Array]) -> Any:
-        values = function(_between(low, high).reshape(c, -1), *others)
+    def slab(low: Array, high: Array) -> Any:
+        values = function(_between(low, high).reshape(c, -1))
         return jax.tree.map(lambda v: v.reshape(b, 2, 2, 2, ny, nz), values)
 
     planes = logits.transpose(1, 4, 0, 2, 3)
-    others = [_to_parity(v).reshape(nx, -1) for v in fine]
-    found = _map(slab, planes, _next(planes, 0), others)
-    return jax.tree.map(_from_parity, found)
+    return jax.tree.map(_from_parity, _map(slab, planes, _next(planes, 0)))
 
 
-def sum_fine_planes(function: Callable[..., Any], logits: Array, *fine: Array) -> Any:
-    """The same for sums: ``function`` gets (c, b, n) and (b, n).
+def sum_fine_planes(
+    function: Callable[[Array, Array], Any], logits: Array, fine: Array
+) -> Any:
+    """Adds up what a function gives for logits at twice their resolution and ``fine``.
 
     Args:
-        function: returns arrays of any shape, the sums over one part; they are added.
+        function: gets logits (c, b, n) and of ``fine`` the (b, n) voxels of the same
+            places; returns arrays of any shape, the sums over one part.
         logits: (b, x, y, z, c).
-        fine: arrays (b, 2x, 2y, 2z).
+        fine: (b, 2x, 2y, 2z).
     """
     b, nx, _, _, c = logits.shape
 
-    def slab(low: Array, high: Array, others: list[Array]) -> Any:
-        return function(_between(low, high).reshape(c, b, -1), *others)
+    def slab(low: Array, high: Array, fine: Array) -> Any:
+        return function(_between(low, high).reshape(c, b, -1), fine)
 
     planes = logits.transpose(1, 4, 0, 2, 3)
-    others = [_to_parity(v).reshape(nx, b, -1) for v in fine]
-    parts = _map(slab, planes, _next(planes, 0), others)
+    fine = _to_parity(fine).reshape(nx, b, -1)
+    parts = _map(slab, planes, _next(planes, 0), fine)
     return jax.tree.map(lambda v: v.sum(0), parts)
 
 
-def _map(slab: Callable[..., Any], low: Array, high: Array, others: list[Array]) -> Any:
+def _map(slab: Callable[..., Any], *arrays: Array) -> Any:
     """Maps over planes, as many at once as make a part worth sharing among cores."""
-    planes = low.shape[0]
-    most = max(1, _PART_FLOATS // (8 * math.prod(low.shape[1:])))
+    planes = len(arrays[0])
+    most = max(1, _PART_FLOATS // (8 * math.prod(arrays[0].shape[1:])))
     count = max(n for n in range(1, planes + 1) if planes % n == 0 and n <= most)
-    inputs = jax.tree.map(
-        lambda v: v.reshape(-1, count, *v.shape[1:]), (low, high, others)
-    )
-    found = lax.map(lambda part: jax.vmap(jax.checkpoint(slab))(*part), inputs)
+    parts = tuple(v.reshape(-1, count, *v.shape[1:]) for v in arrays)
+    found = lax.map(lambda part: jax.vmap(jax.checkpoint(slab))(*part), parts)
     return jax.tree.map(lambda v: v.reshape(planes, *v.shape[2:]), found)
 
 

@@ -27,8 +27,8 @@ OK, SOME_FAILED, NOT_STARTED, INTERRUPTED = 0, 1, 2, 130
 def start(argv: Sequence[str] | None = None) -> int:
     """`main`, in a process that gets its memory in large pages where Linux has them.
 
-    The network writes gigabytes of short-lived arrays: fetching them 4 KB at a time
-    took a tenth of its time. glibc reads the setting only when a process begins.
+    The network writes gigabytes of short-lived arrays, and fetching them 4 KB at a time
+    takes long. glibc reads the setting only when a process begins.
     """
     if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
         os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"

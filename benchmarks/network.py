@@ -51,6 +51,7 @@ FORMS = (
     "channels_last_3d+interpolate",
     "channels_last_3d+interpolate+passive",
     "compile",
+    "compile+channels_last_3d",
 )
 TOLERANCE = 1e-3  # of the range of the logits, and of the loss, in float32
 

@@ -169,6 +169,29 @@ def landmarks(args: argparse.Namespace) -> int:
     return OK
 
 
+def phantom(args: argparse.Namespace) -> int:
+    """Makes digital necks with known muscles and known fat."""
+    from tqdm import tqdm
+
+    from cervjax.phantom.dataset import write_dataset
+
+    print(f"{args.subjects} digital neck(s), {args.severity}, in {args.output}")
+    with tqdm(total=args.subjects, unit="subject") as bar:
+        write_dataset(
+            args.output,
+            args.subjects,
+            sessions=args.sessions,
+            seed=args.seed,
+            severity=args.severity,
+            workers=args.workers,
+            first=args.first,
+            advance=lambda name: bar.update(),
+        )
+    print(f"{args.output}: scans, truth.csv, participants.tsv, derivatives/truth")
+    print("Synthetic: no patient, no clinical meaning.")
+    return OK
+
+
 def demo(args: argparse.Namespace) -> int:
     """Runs the whole job on made-up scans with an untrained network."""
     from cervjax.demo import write_scans, write_untrained_weights
@@ -254,7 +277,20 @@ def _parser() -> argparse.ArgumentParser:
     four = commands.add_parser("demo", help="the whole job on made-up scans")
     four.set_defaults(command=demo)
     four.add_argument("folder", type=Path, nargs="?", default=Path("demo"))
-    for command in (one, two, three, four):
+
+    five = commands.add_parser("phantom", help="digital necks with known truth")
+    five.set_defaults(command=phantom)
+    five.add_argument("-o", "--output", type=Path, required=True, help="new folder")
+    five.add_argument("--subjects", type=_positive, default=1, metavar="N")
+    five.add_argument("--sessions", type=int, choices=(1, 2), default=1)
+    five.add_argument("--seed", type=_natural, default=0)
+    five.add_argument("--severity", choices=("clean", "clinical", "hard"),
+                      default="clinical")  # fmt: skip
+    five.add_argument("--first", type=_natural, default=0, metavar="K",
+                      help="leave the first K subjects of the seed out")  # fmt: skip
+    five.add_argument("--workers", type=_positive, default=os.cpu_count() or 1,
+                      help="processes (default: one per core)")  # fmt: skip
+    for command in (one, two, three, four, five):
         command.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
 

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from cervjax.augment import invert_affine, resample_affine
 from cervjax.convolution import Lowering, convolve
+from cervjax.network_affine import invert_affine, resample_affine
 from cervjax.upsampling import Region, needed, upsample
 
 BATCH_NORM_EPSILON = 1e-5

@@ -9,14 +9,14 @@ import pytest
 from conftest import network_variables
 from flax.traverse_util import flatten_dict
 
-from cervjax.augment import (
+from cervjax.losses import dice, overlap_upsampled
+from cervjax.model import BatchNorm, DenseVNet, Unit, average_pool
+from cervjax.network_affine import (
     corner_affine,
     invert_affine,
     random_corner_affine,
     resample_affine,
 )
-from cervjax.losses import dice, overlap_upsampled
-from cervjax.model import BatchNorm, DenseVNet, Unit, average_pool
 from cervjax.niftynet import read_network, variable_names
 from cervjax.upsampling import upsample
 

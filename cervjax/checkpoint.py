@@ -1,0 +1,128 @@
+"""Checkpoints of training: state, place in the data, progress, config and landmarks.
+
+Orbax v1. A checkpoint is a folder that appears whole or not at all; the latest and the
+best are kept, and saving goes on beside the next steps.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+METRIC = "dice"
+_POLICIES = ocp.training.preservation_policies
+
+
+class CheckpointMismatch(ValueError):
+    """A checkpoint of another network, optimizer or data set."""
+
+
+def open_checkpoints(folder: Path) -> ocp.training.Checkpointer:
+    """Opens (or makes) the folder of a run's checkpoints; to be used with ``with``.
+
+    Kept are the two latest and the one with the best ``metrics["dice"]``.
+    """
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    return ocp.training.Checkpointer(
+        folder.resolve(),
+        save_decision_policy=_Always(),
+        preservation_policy=_POLICIES.AnyPreservationPolicy(
+            [
+                _POLICIES.LatestN(2),
+                _POLICIES.BestN(
+                    get_metric_fn=lambda metrics: metrics[METRIC],
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                ),
+            ]
+        ),
+        cleanup_tmp_directories=True,
+    )
+
+
+class _Always(ocp.training.save_decision_policies.SaveDecisionPolicy):
+    """The loop decides when to save."""
+
+    def should_save(self, step, previous_steps, *, context) -> bool:
+        del step, previous_steps, context
+        return True
+
+
+def save(
+    checkpointer: ocp.training.Checkpointer,
+    step: int,
+    state: Any,
+    data: Any,
+    record: Mapping[str, Any],
+    *,
+    dice: float | None,
+) -> ocp.AsyncResponse:
+    """Starts to save; goes on in the background until the result is asked for.
+
+    Args:
+        checkpointer: of `open_checkpoints`; no other save may be going on.
+        step: steps done.
+        state: a tree of arrays.
+        data: grain's iterator.
+        record: progress, config and landmarks, as JSON has them.
+        dice: validation result at this step, if there is one.
+
+    Returns:
+        What to call ``result()`` of, which raises if the checkpoint was not written.
+    """
+    content = {"state": _flat(state), "data": data, "record": dict(record)}
+    metrics = None if dice is None else {METRIC: dice}
+    return checkpointer.save_checkpointables_async(step, content, metrics=metrics)
+
+
+def read_record(checkpointer: ocp.training.Checkpointer, step: int) -> dict[str, Any]:
+    """The record saved at a step, alone."""
+    return checkpointer.load_checkpointables(step, {"record": None})["record"]
+
+
+def restore(
+    checkpointer: ocp.training.Checkpointer, step: int, state: Any, data: Any
+) -> Any:
+    """Reads a state, and puts the data iterator where it was.
+
+    Args:
+        checkpointer: of `open_checkpoints`.
+        step: one of its steps.
+        state: a state of the same kind, for structure, types and devices.
+        data: an iterator of the same pipeline; is changed.
+
+    Raises:
+        CheckpointMismatch: the checkpoint holds other arrays; the first is named.
+    """
+    flat = _flat(state)
+    found = checkpointer.checkpointables_metadata(step).metadata["state"]
+    for name in sorted(flat.keys() | found.keys()):
+        expected, got = (
+            f"{tuple(v.shape)} {np.dtype(v.dtype)}" if v is not None else "absent"
+            for v in (flat.get(name), found.get(name))
+        )
+        if expected != got:
+            raise CheckpointMismatch(
+                f"{checkpointer.directory}, step {step}: {name} is {got}, this "
+                f"configuration needs {expected}; train with the configuration it was "
+                "made by, or in another work directory"
+            )
+    like = {
+        k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=v.sharding)
+        for k, v in flat.items()
+    }
+    loaded = checkpointer.load_checkpointables(step, {"state": like, "data": data})
+    structure = jax.tree.structure(state)
+    return jax.tree.unflatten(structure, [loaded["state"][name] for name in flat])
+
+
+def _flat(tree: Any) -> dict[str, Any]:
+    """Leaves by their path, such as ``params/stem/kernel``, in order."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }

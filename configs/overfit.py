@@ -1,0 +1,28 @@
+"""Can it learn at all? One clean digital neck, no augmentation.
+
+Command: ``python train.py --config configs/overfit.py --workdir runs/overfit``.
+Expect a training Dice above 0.95 within minutes on two CPU cores.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import dixon_cpu
+
+
+def get_config() -> ConfigDict:
+    """The CPU's config for one scan."""
+    config = dixon_cpu.get_config()
+    config.data.phantom.severities = ("clean",)
+    config.data.phantom.train_subjects = 1
+    config.data.phantom.test_subjects = 0
+    config.augment.mirror = False
+    config.augment.elastic_probability = 0.0
+    config.augment.rotation_deg = (0.0, 0.0, 0.0)
+    config.augment.scale_percent = (0.0, 0.0, 0.0)
+    for name in ("bias_field", "gamma", "noise", "contrast", "brightness",
+                 "channel_mix", "low_resolution"):  # fmt: skip
+        config.augment[name] = 0.0
+    config.train.average_decay = 0.0
+    config.train.num_steps = 300
+    config.train.eval_every = 100
+    return config

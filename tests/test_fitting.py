@@ -1,0 +1,382 @@
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import save_nifti
+from PIL import Image
+from safetensors.numpy import load_file
+
+from cervjax import fitting
+from cervjax.anatomy import MUSCLES
+from cervjax.checkpoint import open_checkpoints
+from cervjax.inference import Settings
+from cervjax.monitor import COLUMNS, Table
+from cervjax.weights import load_weights
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # configs belong to the checkout, not to the package
+
+from configs import dixon, dixon_cpu, dixon_niftynet, overfit  # noqa: E402
+
+pytestmark = pytest.mark.xdist_group("fitting")
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """Three small scans with all muscles, of three participants."""
+    root = tmp_path_factory.mktemp("cohort")
+    affine = np.diag([2.0, 2.0, 3.0, 1.0])
+    for i in range(3):
+        rng = np.random.default_rng(i)
+        labels = np.zeros((36, 32, 16), np.uint8)
+        for m in MUSCLES:
+            x = 20 if m.side == "right" else 4
+            k = (m.label - 1) // 2
+            labels[x : x + 10, 3 + 4 * k : 6 + 4 * k, 4:12] = m.label
+        body = rng.uniform(50, 150, labels.shape).astype(np.float32)
+        in_phase = body + 40 * (labels > 0) * (1 + labels % 3)
+        name = f"sub-{i + 1:02d}"
+        save_nifti(root / name / f"{name}_inphase.nii.gz", in_phase, affine)
+        save_nifti(root / name / f"{name}_outphase.nii.gz", 0.8 * in_phase, affine)
+        save_nifti(root / name / f"{name}_dseg.nii.gz", labels, affine)
+    return root
+
+
+@pytest.fixture
+def config(cohort, tmp_path_factory):
+    """The CPU's config, tiny."""
+    config = dixon_cpu.get_config()
+    config.data.root = str(cohort)
+    config.data.cache = str(cohort / ".cache")
+    config.data.num_test = 1
+    config.data.spacing_mm = (2.0, 2.0, 3.0)
+    config.data.padding = (6, 4, 4)
+    config.data.window = (24, 24, 16)
+    config.augment.margin = (2, 2, 1)
+    config.optimizer.warmup_steps = 2
+    config.train.num_steps = 8
+    config.train.log_every = 1
+    config.train.checkpoint_every = 3
+    config.train.eval_every = 4
+    return config
+
+
+def run(config, workdir, **options):
+    lines = []
+    status = fitting.train(config, workdir, say=lines.append, **options)
+    return status, lines
+
+
+def state_of(workdir):
+    """All arrays of the latest checkpoint, and the table."""
+    with (
+        open_checkpoints(workdir / "checkpoints") as checkpointer,
+        warnings.catch_warnings(action="ignore"),  # of arrays placed as saved
+    ):
+        loaded = checkpointer.load_checkpointables(
+            checkpointer.latest.step, {"state": None}
+        )
+        step = checkpointer.latest.step
+    arrays = {k: np.asarray(v) for k, v in loaded["state"].items()}
+    return step, arrays, (workdir / "metrics.csv").read_text()
+
+
+def assert_same(one, other):
+    assert one[0] == other[0]
+    assert one[1].keys() == other[1].keys()
+    for name, value in one[1].items():
+        np.testing.assert_array_equal(value, other[1][name], err_msg=name)
+    assert one[2] == other[2]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(cohort, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    config = _config(cohort)
+    status, lines = run(config, workdir)
+    assert status == fitting.OK
+    return workdir, lines
+
+
+def _config(cohort):
+    return config.__wrapped__(cohort, None)
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_the_work_directory_holds_what_it_should(uninterrupted):
+    workdir, lines = uninterrupted
+    assert (workdir / "curve.png").stat().st_size > 10_000
+    with Image.open(workdir / "curve.png") as curve:
+        assert curve.size[0] > 800
+    assert list((workdir / "events").glob("events.*"))
+    assert (workdir / "pictures" / "test-000008.png").exists()
+    assert json.loads((workdir / "config.json").read_text())["seed"] == 0
+    with open(workdir / "metrics.csv") as stream:
+        rows = list(csv.DictReader(stream))
+    assert tuple(rows[0]) == COLUMNS
+    assert [r["step"] for r in rows if r["split"] == "windows"] == [*"12345678"]
+    assert [r["step"] for r in rows if r["split"] == "test"] == ["4", "8"]
+    assert any("waiting for data" in line for line in lines)
+
+
+def test_exported_weights_run_in_inference(uninterrupted):
+    workdir, _ = uninterrupted
+    loaded = load_weights(workdir)
+    assert loaded.card.mode == "whole"
+    assert "user's data" in loaded.card.trained_on
+    assert loaded.card.recipe.spacing_mm == (2.0, 2.0, 3.0)
+    assert len(loaded.card.recipe.landmarks["in_phase"]) == 13
+    assert Settings(mode="whole").mode == loaded.card.mode
+    best = load_file(workdir / "weights.safetensors")
+    assert best["params/head_bias"].shape == (15,)
+
+
+@pytest.mark.parametrize("stop_after", [2, 3, 5, 7])
+def test_resuming_gives_the_same_bits(cohort, uninterrupted, tmp_path, stop_after):
+    """Stopped anywhere, between checkpoints or just after one."""
+    config = _config(cohort)
+    original = fitting._Loop._advance
+
+    def advance(self, state, done):
+        if done == stop_after:
+            raise Stopped
+        return original(self, state, done)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting._Loop, "_advance", advance)
+        with pytest.raises(Stopped):
+            run(config, tmp_path)
+    status, lines = run(config, tmp_path)
+    assert status == fitting.OK
+    kept = (
+        stop_after - stop_after % 3 if stop_after < 4 else max(4, stop_after // 3 * 3)
+    )
+    if kept:
+        assert f"going on after step {kept}" in lines
+    assert_same(state_of(tmp_path), state_of(uninterrupted[0]))
+
+
+def test_kill_9_at_any_moment(cohort, uninterrupted, tmp_path):
+    """The real command in a process of its own, killed five times, saves included."""
+    config = _config(cohort)
+    path = tmp_path / "config.json"
+    path.write_text(config.to_json())
+    command = [sys.executable, str(Path(__file__).with_name("train_tiny.py")),
+               str(path), str(tmp_path / "run")]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    rng = random.Random(0)
+    kills = 0
+    checkpoints = tmp_path / "run" / "checkpoints"
+    for attempt in range(20):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        deadline = time.time() + 120
+        wait_for_save = attempt % 2 == 0
+        before = set(checkpoints.glob("*"))
+        while process.poll() is None and time.time() < deadline:
+            fresh = set(checkpoints.glob("*")) - before
+            if fresh and (wait_for_save or rng.random() < 0.05):
+                break  # in the first case a save has just begun
+            time.sleep(0.002)
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+        if kills == 5:
+            process = subprocess.Popen(command, env=environment)
+            assert process.wait(timeout=300) == 0
+            break
+    assert process.returncode == 0
+    assert kills >= 2
+    assert_same(state_of(tmp_path / "run"), state_of(uninterrupted[0]))
+
+
+def test_sigterm_saves_and_leaves(cohort, uninterrupted, tmp_path):
+    config = _config(cohort)
+    original = fitting._Loop._advance
+
+    def advance(self, state, done):
+        if done == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, state, done)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting._Loop, "_advance", advance)
+        status, lines = run(config, tmp_path)
+    assert status == 143
+    assert "terminated: saved after step 5" in lines
+    assert run(config, tmp_path)[0] == fitting.OK
+    assert_same(state_of(tmp_path), state_of(uninterrupted[0]))
+
+
+def test_a_longer_run_goes_on(config, uninterrupted, tmp_path):
+    config.optimizer.schedule = "constant"
+    config.train.num_steps = 2
+    run(config, tmp_path)
+    config.train.num_steps = 3
+    _, lines = run(config, tmp_path)
+    assert "going on after step 2" in lines
+    assert state_of(tmp_path)[0] == 3
+
+
+def test_another_config_in_the_same_directory_is_refused(config, tmp_path):
+    config.train.num_steps = 1
+    run(config, tmp_path)
+    config.optimizer.learning_rate = 1.0
+    with pytest.raises(ValueError, match=r"optimizer\.learning_rate = 0\.003.*1\.0"):
+        run(config, tmp_path)
+
+
+def test_a_checkpoint_of_other_arrays_names_the_leaf(config, tmp_path, monkeypatch):
+    config.train.num_steps = 1
+    run(config, tmp_path)
+    config.train.average_decay = 0.0
+    monkeypatch.setattr(fitting, "check_same", lambda *a: None)
+    with pytest.raises(ValueError, match="average/batch_stats/.* is .* needs absent"):
+        run(config, tmp_path)
+
+
+def test_divergence_stops_with_the_step_and_keeps_the_checkpoint(config, tmp_path):
+    config.train.num_steps = 5
+    config.train.checkpoint_every = 1
+    original = fitting._Loop._advance
+
+    def advance(self, state, done):
+        if done == 3:
+            bias = state.params["head_bias"] * np.nan
+            state = state._replace(params=state.params | {"head_bias": bias})
+        return original(self, state, done)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting._Loop, "_advance", advance)
+        with pytest.raises(fitting.Diverged, match="step 4: loss nan"):
+            run(config, tmp_path)
+    step, arrays, _ = state_of(tmp_path)
+    assert step == 3
+    assert all(np.isfinite(v).all() for v in arrays.values())
+
+
+def test_a_full_disk_during_a_save_is_said_and_nothing_is_lost(config, tmp_path):
+    config.train.num_steps = 3
+    config.train.checkpoint_every = 1
+
+    class Full:
+        def result(self):
+            raise OSError(28, "No space left on device")
+
+    original, calls = fitting.checkpoint.save, []
+
+    def save(*args, **kwargs):
+        calls.append(args[1])
+        return original(*args, **kwargs) if len(calls) < 2 else Full()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting.checkpoint, "save", save)
+        with pytest.raises(OSError, match="could not be written.*No space.*make room"):
+            run(config, tmp_path)
+    assert state_of(tmp_path)[0] == 1
+    assert run(config, tmp_path)[0] == fitting.OK
+
+
+def test_patience_ends_a_flat_run(config, tmp_path, monkeypatch):
+    config.train.num_steps = 20
+    config.train.eval_every = 1
+    config.train.patience = 2
+    config.eval.train_scans = 1
+    monkeypatch.setattr(
+        fitting, "evaluate",
+        lambda v, volumes, p: (np.full((1, 14), 0.5), np.zeros((36, 32, 16), np.uint8)),
+    )  # fmt: skip
+    status, lines = run(config, tmp_path)
+    assert status == fitting.OK
+    assert "validation Dice is flat since step 1" in lines
+    assert state_of(tmp_path)[0] == 3
+
+
+def test_init_from_starts_from_weights(config, uninterrupted, tmp_path):
+    config.train.num_steps = 1
+    config.optimizer.learning_rate = 0.0
+    config.train.average_decay = 0.0
+    run(config, tmp_path, init_from=uninterrupted[0])
+    before, after = load_weights(uninterrupted[0]), load_weights(tmp_path)
+    for a, b in zip(
+        *(jax.tree.leaves(w.variables["params"]) for w in (before, after)), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train.loss": "dise"}, "train.loss must be one of"),
+        ({"data.window": (20, 24, 16)}, "multiples of 8"),
+        ({"train.eval_every": 0}, "eval_every must be at least 1"),
+        ({"train.batch_size": 3}, "multiple of 2"),
+        ({"data.window": (64, 24, 16)}, "window"),
+        ({"data.num_test": 3}, "participants"),
+        ({"data.root": "/nonexistent"}, "nonexistent"),
+    ],
+    ids=lambda v: next(iter(v)) if isinstance(v, dict) else "",
+)
+def test_bad_settings_are_named(config, tmp_path, change, message, capsys):
+    with config.unlocked():
+        config.update_from_flattened_dict(change)
+    assert fitting.run(config, tmp_path) == fitting.NOT_STARTED
+    assert message in capsys.readouterr().out
+
+
+def test_a_muscle_that_no_scan_shows_is_named(config, cohort, tmp_path, capsys):
+    import shutil
+
+    import nibabel as nib
+
+    root = tmp_path / "data"
+    shutil.copytree(cohort, root, ignore=shutil.ignore_patterns(".cache"))
+    for path in root.rglob("*_dseg.nii.gz"):
+        image = nib.load(path)
+        data = np.asarray(image.dataobj)
+        save_nifti(path, np.where(data == 12, 0, data).astype(np.uint8), image.affine)
+    config.data.root = str(root)
+    assert fitting.run(config, tmp_path / "run") == fitting.NOT_STARTED
+    assert "trapezius, left" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("module", [dixon, dixon_niftynet, dixon_cpu, overfit])
+def test_configs_are_sound(module):
+    config = module.get_config()
+    fitting.check(config)
+    assert json.loads(config.to_json())["train"]["num_steps"] > 0
+
+
+def test_niftynets_config_differs_where_the_software_did():
+    ours, theirs = dixon.get_config(), dixon_niftynet.get_config()
+    assert ours.optimizer.weight_decay == 1e-5 and theirs.optimizer.weight_decay == 0
+    assert ours.augment.exchange_labels and not theirs.augment.exchange_labels
+    assert theirs.augment.affine_in_network == 0.1
+    assert tuple(ours.data.window) == tuple(theirs.data.window) == (360, 240, 32)
+
+
+def test_the_table_forgets_what_a_resumed_run_will_write_again(tmp_path):
+    table = Table(tmp_path, 0)
+    for step in (1, 2, 3):
+        table.append({"step": step, "split": "windows", "loss": step / 7})
+    with open(tmp_path / "metrics.csv", "a") as stream:
+        stream.write("4,windows,0.5")  # cut by a kill
+    again = Table(tmp_path, 2)
+    assert [r["step"] for r in again.rows] == ["1", "2"]
+    assert (tmp_path / "metrics.csv").read_text().count("\n") == 3
+    steps, loss = again.series("windows", "loss")
+    np.testing.assert_allclose(loss, steps / 7, rtol=1e-8)

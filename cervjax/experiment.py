@@ -47,6 +47,11 @@ def check(config: ConfigDict) -> None:
     ):
         if value < 1:
             raise ValueError(f"config.{name} must be at least 1, got {value}")
+    if o.schedule == "cosine" and o.warmup_steps >= t.num_steps:
+        raise ValueError(
+            f"config.optimizer.warmup_steps is {o.warmup_steps}: a cosine schedule "
+            f"must warm up in fewer than train.num_steps, {t.num_steps}"
+        )
     if len(d.window) != 3 or any(n % 8 or n < 8 for n in d.window):
         raise ValueError(
             f"config.data.window must be three multiples of 8, got {tuple(d.window)}"

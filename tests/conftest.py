@@ -94,6 +94,13 @@ def two_blobs() -> TwoBlobs:
     return TwoBlobs(*arrays, affine, centres, percent)
 
 
+@pytest.fixture
+def forget_programs():
+    """Drops compiled programs after a test: their memory is given back."""
+    yield
+    jax.clear_caches()
+
+
 def network_variables(seed: int = 0) -> dict[str, Any]:
     """A network with random parameters and lively statistics."""
     rng = np.random.default_rng(seed)

@@ -20,7 +20,12 @@ from cervjax.phantom.pose import (
 from cervjax.phantom.protocol import TIERS, Grid, draw_grid, draw_sequence
 from cervjax.phantom.sampling import at_table_1, sample
 from cervjax.phantom.signal import Sequence, voxel_table
-from cervjax.phantom.subject import MEAN_MFI_PERCENT, draw_change, draw_subject
+from cervjax.phantom.subject import (
+    HIGHEST_MFI_PERCENT,
+    MEAN_MFI_PERCENT,
+    draw_change,
+    draw_subject,
+)
 from cervjax.phantom.tissues import CODES
 
 pytestmark = pytest.mark.xdist_group("phantom_body")
@@ -281,7 +286,7 @@ def test_pathology_is_more_fat_and_less_muscle(people):
     more = column(ill, "mfi_percent").mean(0) - column(people, "mfi_percent").mean(0)
     less = column(ill, "muscle_area").mean(0) / column(people, "muscle_area").mean(0)
     assert (more > 1.5).all() and (less < 0.99).all()
-    assert more[:2].min() > 3 * more[8:].max() > 0  # multifidus above all
+    assert more[:2].min() > 2 * more[8:].max() > 0  # multifidus above all
     fused = column(ill, "fused_level")
     assert np.mean(fused >= 0) == pytest.approx(0.3, abs=0.06)
     assert (column(people, "fused_level") == -1).all()
@@ -293,8 +298,11 @@ def test_a_third_worsens(people):
     worse = change.any(1)
     share = norm.interval(0.9999, 1 / 3, (2 / 9 / COHORT) ** 0.5)
     assert share[0] < worse.mean() < share[1]
-    assert (change[worse] > 0).all()
-    mfss, lc, sscap, scm = change[worse][:, [0, 2, 6, 8]].T
+    mfi = column(people, "mfi_percent")
+    assert (mfi + change <= HIGHEST_MFI_PERCENT + 1e-9).all()
+    free = worse & (mfi + 4 < HIGHEST_MFI_PERCENT).all(1)  # nothing is cut off
+    assert (change[free] > 0).all()
+    mfss, lc, sscap, scm = change[free][:, [0, 2, 6, 8]].T
     assert 1.5 <= mfss.min() < 1.6 and 3.9 < mfss.max() <= 4
     np.testing.assert_allclose(sscap, 0.8 * mfss)
     assert (lc < sscap).all() and (scm < lc).all()

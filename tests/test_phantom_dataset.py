@@ -370,7 +370,7 @@ def test_foreign_folder(tmp_path):
         (1, {"sessions": 3}, "sessions must be 1 or 2"),
         (1, {"severity": "nasty"}, "clean, clinical, hard"),
         (1, {"workers": 0}, "workers must be positive"),
-        (1, {"first": -1}, "positive"),
+        (1, {"first": -1}, "index must not be negative"),
     ],
     ids=str,
 )

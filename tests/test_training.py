@@ -25,7 +25,10 @@ from cervjax.training import (
 )
 from cervjax.weights import load_weights
 
-pytestmark = pytest.mark.xdist_group("training")  # they share compiled programs
+pytestmark = [
+    pytest.mark.xdist_group("training"),
+    pytest.mark.usefixtures("forget_programs"),
+]
 MODEL = DenseVNet(axis_name=AXIS, lowering="plain")
 
 

@@ -148,7 +148,7 @@ def _deformation(subject, rng, z, planes, contours):
         for label, index, xy, area in rows:
             now = _area(_offset(move(xy, index), subject.gap_mm)).mean() / area
             step = np.log(wanted[label] / now)
-            growth[label] = np.clip(growth[label] + 1.1 * step, -0.75, 1.6)
+            growth[label] = np.clip(growth[label] + 1.1 * step, -1.1, 1.6)
     return move
 
 

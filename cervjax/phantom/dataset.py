@@ -115,8 +115,10 @@ def digital_scan(
 def _check(
     num_subjects: int, sessions: int, severity: str, workers: int, first: int
 ) -> None:
-    if num_subjects < 1 or first < 0:
+    if num_subjects < 1:
         raise ValueError(f"the number of subjects must be positive, got {num_subjects}")
+    if first < 0:
+        raise ValueError(f"the first subject's index must not be negative, got {first}")
     if sessions not in (1, 2):
         raise ValueError(f"sessions must be 1 or 2, got {sessions}")
     if severity not in TIERS:

@@ -113,7 +113,8 @@ def _calibrate(neck: Neck, wanted: np.ndarray) -> np.ndarray:
             ]
             return mfi_percent(*magnitude)
 
-        low, high = 0.01, 0.9
+        means = np.linspace(0.01, 0.6, 60)  # beyond its peak MFI folds back
+        low, high = 0.01, means[np.argmax([mfi(mean) for mean in means])]
         for _ in range(30):
             middle = (low + high) / 2
             low, high = (

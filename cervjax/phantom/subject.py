@@ -31,7 +31,9 @@ SEX_EFFECT_POINTS = 1.8
 """MFI of women less that of men."""
 AGE_SLOPE_POINTS_PER_YEAR = {name: row[3] for name, row in _MUSCLE.items()}
 MEAN_MFI_PERCENT = {m.key: _MUSCLE[m.abbreviation][m.side == "right"] for m in MUSCLES}
-_LOWEST_MFI_PERCENT, _HIGHEST_MFI_PERCENT = 3.8, 60.0
+HIGHEST_MFI_PERCENT = 28.0
+"""What is asked of a muscle: from magnitudes, MFI folds back beyond some 36 %."""
+_LOWEST_MFI_PERCENT = 3.8
 _AREA_RATIO_OF_WOMEN = 0.78  # of men's
 _FEMALE_AREA = _AREA_RATIO_OF_WOMEN / (
     FEMALE_SHARE * _AREA_RATIO_OF_WOMEN + 1 - FEMALE_SHARE
@@ -138,14 +140,15 @@ def draw_subject(seed: int, index: int, *, pathology: bool = False) -> Subject:
 def draw_change(seed: int, subject: Subject) -> np.ndarray:
     """``(14,)`` true change of MFI between two sessions, in points of signal-level MFI.
 
-    A third of people worsen, by 1.5-4 points in MFSS and SSCap and less elsewhere; the
-    others stay as they are, to the bit.
+    A third of people worsen, by 1.5-4 points in MFSS and SSCap and less elsewhere, but
+    not beyond `HIGHEST_MFI_PERCENT`; the others stay as they are, to the bit.
     """
     rng = np.random.default_rng([seed, *subject.seed[1:], 3])
     worsens, amount = rng.random() < 1 / 3, rng.uniform(1.5, 4.0)
     share = [{"MFSS": 1.0, "SSCap": 0.8, "LC": 0.6}.get(m.abbreviation, 0.3)
              for m in MUSCLES]  # fmt: skip
-    return np.array(share) * (amount if worsens else 0.0)
+    room = HIGHEST_MFI_PERCENT - subject.mfi_percent
+    return np.minimum(np.array(share) * (amount if worsens else 0.0), room)
 
 
 def _areas(rng: np.random.Generator, female: bool) -> np.ndarray:
@@ -180,7 +183,7 @@ def _infiltration(rng: np.random.Generator, female: bool, age: float) -> np.ndar
         spread = np.sqrt(max(row[2] ** 2 - explained, 1.0)) / MEAN_MFI_PERCENT[m.key]
         e = 0.75 * common + 0.58 * own[k] + 0.316 * sides[i]
         mfi[i] = mean * np.exp(spread * e - spread**2 / 2)
-    return np.clip(mfi, _LOWEST_MFI_PERCENT, _HIGHEST_MFI_PERCENT)
+    return np.clip(mfi, _LOWEST_MFI_PERCENT, HIGHEST_MFI_PERCENT)
 
 
 def _disease(
@@ -198,7 +201,7 @@ def _disease(
         side = left if rng.random() < 0.5 else ~left
         wasted = wasted + np.where(side, rng.uniform(0.1, 0.35) * deep, 0)
         severe = severe + np.where(side, rng.uniform(3, 15) * deep, 0)
-    mfi = np.clip(mfi + severe, _LOWEST_MFI_PERCENT, _HIGHEST_MFI_PERCENT)
+    mfi = np.clip(mfi + severe, _LOWEST_MFI_PERCENT, HIGHEST_MFI_PERCENT)
     return mfi, area * (1 - np.clip(wasted, 0, 0.6))
 
 

@@ -1,7 +1,8 @@
 """Can it learn at all? One clean digital neck, no augmentation.
 
 Command: ``python train.py --config configs/overfit.py --workdir runs/overfit``.
-Expect a training Dice above 0.95 within minutes on two CPU cores.
+Seen on two busy CPU cores with 300 steps (six minutes): training Dice 0.77 after 100,
+0.84 after 200. It should pass 0.95; how many steps that takes was not measured.
 """
 
 from ml_collections import ConfigDict
@@ -23,6 +24,6 @@ def get_config() -> ConfigDict:
                  "channel_mix", "low_resolution"):  # fmt: skip
         config.augment[name] = 0.0
     config.train.average_decay = 0.0
-    config.train.num_steps = 300
+    config.train.num_steps = 1200
     config.train.eval_every = 100
     return config

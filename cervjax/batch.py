@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cervjax import results
-from cervjax.dixon import DixonImages, read_scan
+from cervjax.dixon import DixonImages, exchange_warnings, read_scan
 from cervjax.figures import qc_figure, save_png
 from cervjax.files import sha256_of_file
 from cervjax.inference import (
@@ -182,7 +182,7 @@ def _read(
     scan: Scan, identity: results.Identity, recipe: Recipe, settings: Settings
 ) -> _Work:
     started = time.perf_counter()
-    images = read_scan(scan)
+    images = read_scan(scan, measure_on=settings.measure_on)
     read = time.perf_counter()
     prepared = prepare_images(images, recipe, settings)
     seconds = {"read": read - started, "preprocess": time.perf_counter() - read}
@@ -206,7 +206,11 @@ def _measure_and_write(work: _Work, weights: Weights, out: Path) -> tuple[str, .
     started = time.perf_counter()
     images, found = work.images, work.found
     rows, slices = measure_images(images, found)
-    warnings = [*work.warnings, *label_warnings(found.labels, rows)]
+    warnings = [
+        *work.warnings,
+        *exchange_warnings(found.labels, images),
+        *label_warnings(found.labels, rows),
+    ]
     measured = time.perf_counter()
 
     paths = results.paths(out, work.scan.name)

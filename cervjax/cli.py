@@ -93,6 +93,7 @@ def infer(args: argparse.Namespace) -> int:
         predict_border=args.predict_border,
         batch_size=args.batch_size,
         max_memory_gb=args.max_memory_gb,
+        measure_on=args.measure_on,
     )
     print(f"cervjax {__version__} on {device_name()}, {settings.mode} mode")
     print(f"weights {weights.card.name}, sha256 {weights.sha256}")
@@ -192,6 +193,21 @@ def phantom(args: argparse.Namespace) -> int:
     return OK
 
 
+def evaluate(args: argparse.Namespace) -> int:
+    """Compares predicted with reference masks: the paper's Tables 2-4, Figures 3, 4."""
+    from cervjax.evaluate import run
+
+    _check_writable(args.output)
+    failed = run(
+        args.predicted,
+        args.reference,
+        args.output,
+        images=args.images,
+        rival=args.compare,
+    )
+    return SOME_FAILED if failed else OK
+
+
 def demo(args: argparse.Namespace) -> int:
     """Runs the whole job on made-up scans with an untrained network."""
     from cervjax.demo import write_scans, write_untrained_weights
@@ -252,6 +268,9 @@ def _parser() -> argparse.ArgumentParser:
                      help="no spline where the scan's grid is the network's already "
                      "(default: the weights')")  # fmt: skip
     one.add_argument("--max-memory-gb", type=float, help="for the network")
+    one.add_argument("--measure-on", choices=("echoes", "scanner"), default="echoes",
+                     help="fat from in-phase and out-of-phase, as the paper (default), "
+                     "or from the scanner's water and fat")  # fmt: skip
     one.add_argument(
         "--device", choices=("cpu", "gpu", "tpu"), help="default: the best"
     )
@@ -290,7 +309,18 @@ def _parser() -> argparse.ArgumentParser:
                       help="leave the first K subjects of the seed out")  # fmt: skip
     five.add_argument("--workers", type=_positive, default=os.cpu_count() or 1,
                       help="processes (default: one per core)")  # fmt: skip
-    for command in (one, two, three, four, five):
+
+    six = commands.add_parser(
+        "evaluate", help="masks against reference masks: the paper's Tables 2-4"
+    )
+    six.set_defaults(command=evaluate)
+    six.add_argument("predicted", type=Path, help="folder of masks, as infer writes")
+    six.add_argument("reference", type=Path, help="labelled scans, or folder of masks")
+    six.add_argument("-o", "--output", type=Path, required=True, help="folder")
+    six.add_argument("--images", type=Path, help="the scans, if not in REFERENCE")
+    six.add_argument("--compare", type=Path, metavar="FOLDER",
+                     help="other predictions of the same scans")  # fmt: skip
+    for command in (one, two, three, four, five, six):
         command.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
 

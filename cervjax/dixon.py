@@ -1,15 +1,19 @@
 """The images of one scan, read and checked: in-phase, out-of-phase, fat and water."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from cervjax.anatomy import MUSCLES
 from cervjax.composition import FatWater, fat_water
 from cervjax.scans import Scan
 from cervjax.volumes import Volume, check_same_grid, read_volume
 
 OBLIQUE_LIMIT_DEGREES = 30.0
 EXCHANGED_FRACTION = 0.5
+
+Measured = Literal["echoes", "scanner"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +24,7 @@ class DixonImages:
         in_phase: first channel of the network.
         out_phase: second channel.
         fat_water: what fat infiltration is measured on.
+        scanner: the scanner's own water and fat, where they are given.
         grid: the volume whose file gives geometry and header.
         warnings: what a reader of the results should know.
     """
@@ -27,16 +32,22 @@ class DixonImages:
     in_phase: np.ndarray
     out_phase: np.ndarray
     fat_water: FatWater
+    scanner: FatWater | None
     grid: Volume
     warnings: tuple[str, ...]
 
 
-def read_scan(scan: Scan) -> DixonImages:
+def read_scan(scan: Scan, *, measure_on: Measured = "echoes") -> DixonImages:
     """Reads the files of a scan.
 
-    Water and fat from the scanner are preferred for the measurement. Where they are
-    all there is, the network is given what the echoes would have been: W + F in phase
-    and their absolute difference out of phase.
+    Fat infiltration is measured on the echoes, as in the paper: scanners exchange
+    water and fat in one scan of ten, somewhere, and the echoes cannot. Where the
+    scanner's water and fat are all there is they are used, and the network is given
+    what the echoes would have been: W + F in phase, |W - F| out of phase.
+
+    Args:
+        scan: its files.
+        measure_on: "scanner" measures on its water and fat, where they are given.
 
     Raises:
         VolumeError: a file cannot be used, or the files do not share a grid.
@@ -53,17 +64,49 @@ def read_scan(scan: Scan) -> DixonImages:
         water, fat = volumes["water"].data, volumes["fat"].data
         in_phase, out_phase = water + fat, np.abs(water - fat)
         warnings.append("network input computed from water and fat (W + F, |W - F|)")
-    measured = fat_water(in_phase, out_phase)
+    scanner = None
     if scan.has_water_fat:
         water, fat = volumes["water"].data, volumes["fat"].data
-        measured = FatWater(fat, water, "scanner water and fat")
+        scanner = FatWater(fat, water, "scanner water and fat")
+    if scanner is not None and (measure_on == "scanner" or not scan.has_pair):
+        measured = scanner
         warnings.append("fat infiltration measured on the scanner's water and fat")
+    else:
+        measured = fat_water(in_phase, out_phase)
     if grid.oblique_degrees > OBLIQUE_LIMIT_DEGREES:
         warnings.append(
             f"axes lie up to {grid.oblique_degrees:.0f} degrees off the anatomical "
             "ones; the closest directions were taken"
         )
-    return DixonImages(in_phase, out_phase, measured, grid, tuple(warnings))
+    return DixonImages(in_phase, out_phase, measured, scanner, grid, tuple(warnings))
+
+
+def exchange_warnings(labels: np.ndarray, images: DixonImages) -> list[str]:
+    """Muscles in most of which the scanner's fat exceeds its water.
+
+    Args:
+        labels: integers 0-14, (x, y, z), on the grid of the images.
+        images: of the same scan.
+    """
+    if images.scanner is None:
+        return []
+    more_fat = images.scanner.fat > images.scanner.water
+    total = np.bincount(labels.reshape(-1), minlength=len(MUSCLES) + 1)
+    fatty = np.bincount(labels[more_fat], minlength=len(MUSCLES) + 1)
+    most = fatty > EXCHANGED_FRACTION * total
+    names = [m.key for m in MUSCLES if most[m.label]]
+    if not names:
+        return []
+    effect = (
+        "and MFI there is wrong if so; measure on the echoes"
+        if images.fat_water is images.scanner
+        else "or these muscles are more than half fat, which MFI from magnitudes "
+        "cannot show"
+    )
+    return [
+        "the scanner's fat exceeds its water in most of "
+        f"{', '.join(names)}: they are probably exchanged, {effect}"
+    ]
 
 
 def _pair_warnings(in_phase: np.ndarray, out_phase: np.ndarray) -> list[str]:

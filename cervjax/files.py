@@ -1,9 +1,12 @@
-"""Atomic writes and content hashes."""
+"""Atomic writes, tables as CSV, content hashes."""
 
+import csv
 import hashlib
+import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -20,7 +23,28 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
         part.unlink(missing_ok=True)
 
 
+def write_csv(
+    path: Path,
+    rows: Iterable[Mapping[str, Any]],
+    header: Sequence[str] | None = None,
+) -> None:
+    """Writes rows with the same columns; six digits, nothing for None and NaN."""
+    rows = list(rows)
+    header = header or (list(rows[0]) if rows else ["scan"])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([[_cell(row[name]) for name in header] for row in rows])
+    write_atomically(path, lambda part: part.write_text(text.getvalue(), "utf-8"))
+
+
 def sha256_of_file(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -10,7 +10,7 @@ import psutil
 
 from cervjax.anatomy import MUSCLES
 from cervjax.composition import measure, measure_slices
-from cervjax.dixon import DixonImages
+from cervjax.dixon import DixonImages, Measured
 from cervjax.preprocess import (
     Prepared,
     Recipe,
@@ -43,6 +43,7 @@ class Settings:
         predict_border: keep a window's border where it is the volume's own.
         batch_size: windows in one pass.
         max_memory_gb: what the network may take; None means what is free.
+        measure_on: what fat is measured on where a scan has both, see `read_scan`.
     """
 
     mode: Mode
@@ -51,6 +52,7 @@ class Settings:
     predict_border: bool = False
     batch_size: int = 1
     max_memory_gb: float | None = None
+    measure_on: Measured = "echoes"
 
 
 def segment_images(

@@ -144,12 +144,15 @@ def split_participants(
     )
 
 
-def read_labels(path: str | Path, grid: Volume) -> np.ndarray:
+def read_labels(
+    path: str | Path, grid: Volume, *, may_be_empty: bool = False
+) -> np.ndarray:
     """Reads the labels of a scan, turned to RAS as its images are.
 
     Args:
         path: NIfTI file of whole numbers, stored along any axes.
         grid: an image of the scan.
+        may_be_empty: accept a map without any muscle.
 
     Returns:
         uint8 (x, y, z), 0-14, on the grid of the image.
@@ -159,7 +162,7 @@ def read_labels(path: str | Path, grid: Volume) -> np.ndarray:
             shape than the image, or further than 0.1 mm off; values between the
             integers, or others than 0-14.
     """
-    volume = read_volume(path)
+    volume = read_volume(path, may_be_constant=may_be_empty)
     check_same_grid(grid, volume)
     labels = np.rint(volume.data)
     between = np.abs(volume.data - labels) > WHOLE_NUMBER_TOLERANCE

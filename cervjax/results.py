@@ -4,8 +4,6 @@ A scan's side-car is written last and marks its result as complete; the tables a
 rebuilt from the side-cars, so that no interruption can make them disagree.
 """
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -15,7 +13,7 @@ from typing import Any, NamedTuple
 
 from cervjax import __version__
 from cervjax.anatomy import itksnap_labels, slicer_colors
-from cervjax.files import write_atomically
+from cervjax.files import write_atomically, write_csv
 from cervjax.scans import Scan
 from cervjax.weights import NOT_CLINICAL, Weights
 
@@ -113,13 +111,13 @@ def write_tables(out: Path) -> None:
     """Rebuilds both measurement tables from all complete results in the folder."""
     sidecars = (_read_sidecar(p) for p in sorted(out.glob(f"*{_SIDECAR_SUFFIX}")))
     found = [s for s in sidecars if s is not None]
-    _write_csv(out / MEASUREMENTS, (r for s in found for r in s["Measurements"]))
-    _write_csv(out / SLICES, (r for s in found for r in s["SliceMeasurements"]))
+    write_csv(out / MEASUREMENTS, (r for s in found for r in s["Measurements"]))
+    write_csv(out / SLICES, (r for s in found for r in s["SliceMeasurements"]))
 
 
 def write_failures(out: Path, failures: Iterable[dict[str, str]]) -> None:
     """Writes the scans of this run that have no result; a header if there are none."""
-    _write_csv(out / FAILURES, failures, ["scan", "files", "error"])
+    write_csv(out / FAILURES, failures, ["scan", "files", "error"])
 
 
 def write_label_tables(out: Path) -> None:
@@ -150,24 +148,6 @@ def _read_sidecar(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, AttributeError):
         return None
     return content if complete else None
-
-
-def _write_csv(
-    path: Path, rows: Iterable[Mapping[str, Any]], header: list[str] | None = None
-) -> None:
-    rows = list(rows)
-    header = header or (list(rows[0]) if rows else ["scan"])
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([[_cell(row[name]) for name in header] for row in rows])
-    write_atomically(path, lambda part: part.write_text(text.getvalue(), "utf-8"))
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _versions() -> dict[str, str]:

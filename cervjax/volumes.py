@@ -83,10 +83,14 @@ class Volume:
         return float(np.degrees(np.arccos(np.clip(np.diag(directions), -1, 1)).max()))
 
 
-def read_volume(path: str | Path) -> Volume:
+def read_volume(path: str | Path, *, may_be_constant: bool = False) -> Volume:
     """Reads a 3-D NIfTI scan into RAS float32.
 
     Scale factors are applied; a slope of 0 or NaN means none (legal NIfTI).
+
+    Args:
+        path: the file.
+        may_be_constant: accept one value everywhere, such as a mask without a muscle.
 
     Raises:
         VolumeError: unreadable or truncated; not NIfTI; not 3-D; complex or colour;
@@ -98,6 +102,10 @@ def read_volume(path: str | Path) -> Volume:
     image, header = _load(path)
     affine = _checked_affine(image, header, path)
     data = _checked_data(image, path)
+    if not may_be_constant and data.min() == data.max():
+        raise VolumeError(
+            f"{path}: empty scan, every voxel has the value {data.flat[0]:g}"
+        )
     orientation = io_orientation(affine)
     zooms = np.abs(header["pixdim"][1:4]).astype(float)
     spacing = tuple(zooms[np.argsort(orientation[:, 0])].tolist())
@@ -213,10 +221,6 @@ def _checked_data(image: Any, path: Path) -> np.ndarray:
         raise VolumeError(
             f"{path}: values must be finite, {bad} of {data.size} voxels are NaN, "
             "infinite or too large; look at the scale factors (scl_slope, scl_inter)"
-        )
-    if data.min() == data.max():
-        raise VolumeError(
-            f"{path}: empty scan, every voxel has the value {data.flat[0]:g}"
         )
     return data
 

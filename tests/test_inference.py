@@ -195,6 +195,29 @@ def test_water_and_fat_stand_in_for_the_pair(tmp_path, two_blobs, threshold_weig
     assert float(rows[10]["mfi_percent"]) == pytest.approx(40, abs=0.5)
 
 
+@pytest.mark.parametrize("measure_on", ["echoes", "scanner"])
+def test_exchanged_water_and_fat_are_told(
+    tmp_path, two_blobs, threshold_weights, measure_on
+):
+    """The scanner exchanges them on the patient's right: the echoes do not care."""
+    scans = save_pair(tmp_path / "in", two_blobs)
+    water = (two_blobs.in_phase + two_blobs.out_phase) / 2
+    fat = (two_blobs.in_phase - two_blobs.out_phase) / 2
+    wrong = np.zeros(water.shape, bool)
+    wrong[len(wrong) // 2 :] = True
+    images = {"water": np.where(wrong, fat, water), "fat": np.where(wrong, water, fat)}
+    for role, image in images.items():
+        save_nifti(scans / f"sub-1_{role}.nii.gz", image, two_blobs.affine)
+    flags = ("--weights", threshold_weights, "--measure-on", measure_on)
+    assert infer(scans, "-o", tmp_path / "out", *flags) == 0
+    rows = {int(r["label"]): r for r in table(tmp_path / "out" / "measurements.csv")}
+    right = float(rows[9]["mfi_percent"])
+    assert (right > 50) == (measure_on == "scanner")
+    warnings = json.loads((tmp_path / "out" / "sub-1_dseg.json").read_text())
+    told = [w for w in warnings["Warnings"] if "probably exchanged" in w]
+    assert len(told) == 1 and "SCM_R" in told[0] and "SCM_L" not in told[0]
+
+
 def test_results_are_skipped_kept_and_refused(
     tmp_path, two_blobs, threshold_weights, random_weights, capsys
 ):

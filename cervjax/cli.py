@@ -91,6 +91,7 @@ def infer(args: argparse.Namespace) -> int:
         window=args.window,
         border=args.border,
         predict_border=args.predict_border,
+        mirror=weights.card.mirror if args.mirror is None else args.mirror,
         batch_size=args.batch_size,
         max_memory_gb=args.max_memory_gb,
         measure_on=args.measure_on,
@@ -255,6 +256,9 @@ def _parser() -> argparse.ArgumentParser:
         )
     one.add_argument("--predict-border", action="store_true", help="windows mode: also "
                      "predict the outer border, which NiftyNet leaves 0")  # fmt: skip
+    one.add_argument("--mirror", action=argparse.BooleanOptionalAction,
+                     help="average with the mirrored scan: half as fast, nearly "
+                     "symmetric (default: the weights')")  # fmt: skip
     one.add_argument(
         "--batch-size", type=_positive, default=1, help="windows in one pass"
     )

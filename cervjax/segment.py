@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from cervjax.anatomy import LEFT_RIGHT_PERMUTATION
 from cervjax.model import SIZE_MULTIPLE, DenseVNet
-from cervjax.upsampling import map_fine_planes, needed
+from cervjax.upsampling import Region, map_fine_planes, needed
 
 BUCKET = (16, 16, 8)
 """Whole volumes are extended to multiples of this, so that scans share functions."""
@@ -40,6 +41,8 @@ def segment_whole(
     variables: Mapping[str, Any],
     image: np.ndarray,
     margin: tuple[int, int, int] = (0, 0, 0),
+    *,
+    mirror: bool = False,
 ) -> Segmentation:
     """The whole volume in one pass, independent of any tile size.
 
@@ -50,6 +53,7 @@ def segment_whole(
         variables: the network's.
         image: float32 (x, y, z, 2), padded and whitened.
         margin: voxels at both ends of each axis that are input but need no label.
+        mirror: average with what the network says of the mirrored volume.
 
     Returns:
         Labels and confidence without the margin.
@@ -57,7 +61,7 @@ def segment_whole(
     shape = tuple(n - 2 * m for n, m in zip(image.shape[:3], margin, strict=True))
     bucket = _extend(image, bucket_shape(image.shape[:3]))
     flat = margin if _is_flat(image, margin) else (0, 0, 0)
-    result = _predict(variables, bucket[None], margin, flat)
+    result = _predict(variables, bucket[None], margin, flat, mirror)
     return Segmentation(*(np.asarray(a)[0][_first(shape)] for a in result))
 
 
@@ -81,6 +85,7 @@ def segment_windows(
     border: tuple[int, int, int] = (8, 8, 8),
     predict_border: bool = False,
     batch_size: int = 1,
+    mirror: bool = False,
 ) -> Segmentation:
     """NiftyNet's grid of windows: borders cut, later windows overwrite earlier ones.
 
@@ -95,6 +100,7 @@ def segment_windows(
         border: voxels cut from each side of every window.
         predict_border: keep a window's border where it is the volume's own.
         batch_size: windows in one pass.
+        mirror: average with what the network says of the mirrored window.
 
     Raises:
         ValueError: a window size is no multiple of 8, or the border eats the window.
@@ -110,7 +116,7 @@ def segment_windows(
         # A last, smaller group repeats a window instead of compiling a new function.
         filled = group + group[-1:] * (min(batch_size, len(starts)) - len(group))
         batch = np.stack([image[_box(start, window)] for start in filled])
-        found = [np.asarray(a) for a in _predict(variables, batch)]
+        found = [np.asarray(a) for a in _predict(variables, batch, mirror=mirror)]
         for i, start in enumerate(group):
             cut = [
                 _kept(s, w, b, n, predict_border)
@@ -175,26 +181,53 @@ def _kept(
     return low, high
 
 
-@functools.partial(jax.jit, static_argnames=("margin", "flat"))
+@functools.partial(jax.jit, static_argnames=("margin", "flat", "mirror"))
 def _predict(
     variables: Mapping[str, Any],
     batch: Array,
     margin: tuple[int, int, int] = (0, 0, 0),
     flat: tuple[int, int, int] = (0, 0, 0),
+    mirror: bool = False,
 ) -> tuple[Array, Array]:
     """Labels and confidence of a batch, without the margin at the ends of each axis."""
     sizes = batch.shape[1:4]
     inside = tuple((m, n - m) for m, n in zip(margin, sizes, strict=True))
     region = needed(inside, 2, tuple(n // 2 for n in sizes))
-    logits: Any = DenseVNet().apply(
-        variables, batch, method="half_resolution", region=region, flat=flat
-    )
+    logits = _logits(variables, batch, region, flat)
+    if mirror:
+        logits = (logits + _mirrored_logits(variables, batch, region, flat)) / 2
     cut = tuple(
         slice(first - 2 * low, stop - 2 * low)
         for (first, stop), (low, _) in zip(inside, region, strict=True)
     )
     labels, confidence = upsampled_labels(logits)
     return labels[:, *cut], confidence[:, *cut]
+
+
+def _logits(variables, batch: Array, region: Region, flat: tuple[int, ...]) -> Array:
+    return DenseVNet().apply(
+        variables, batch, method="half_resolution", region=region, flat=flat
+    )
+
+
+def _mirrored_logits(
+    variables, batch: Array, region: Region, flat: tuple[int, ...]
+) -> Array:
+    """What the network says of the volume mirrored left to right, mirrored back.
+
+    Half-resolution voxel i lies on voxel 2i (TensorFlow's upsampling), so the mirror
+    maps voxel x to n - x: it exchanges half-resolution voxels, too. The plane that is
+    lost is at the volume's end; the one that is missing repeats its neighbour.
+    """
+    turned = jnp.concatenate([batch[:, -1:], batch[:, :0:-1]], axis=1)
+    n, (first, stop) = batch.shape[1] // 2, region[0]
+    there = (n - stop + 1, min(n - first + 1, n))
+    found = _logits(
+        variables, turned, (there, *region[1:]), (max(flat[0] - 1, 0), *flat[1:])
+    )
+    back = found[:, ::-1][..., jnp.asarray(LEFT_RIGHT_PERMUTATION.astype(int))]
+    missing = stop - first - back.shape[1]
+    return jnp.concatenate([back[:, :1]] * missing + [back], axis=1)
 
 
 def upsampled_labels(logits: Array) -> tuple[Array, Array]:

@@ -45,6 +45,7 @@ class ModelCard:
         licence: the terms of the weights.
         mode: "whole" or "windows", how these weights are run unless told otherwise.
         recipe: the preprocessing they were trained with.
+        mirror: whether they are run on the mirrored scan too, unless told otherwise.
         limits: what they must not be used for.
         labels: label value to muscle.
     """
@@ -55,6 +56,7 @@ class ModelCard:
     licence: str
     mode: Literal["whole", "windows"]
     recipe: Recipe
+    mirror: bool = False
     limits: str = NOT_CLINICAL
     labels: Mapping[str, str] = field(
         default_factory=lambda: {str(m.label): f"{m.name}, {m.side}" for m in MUSCLES}

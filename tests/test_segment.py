@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from conftest import network_variables
 
+from cervjax.model import DenseVNet
 from cervjax.preprocess import pad, unpad
 from cervjax.segment import (
     Segmentation,
@@ -64,7 +65,7 @@ def test_ties_go_to_the_lowest_label():
 def by_position(monkeypatch):
     """A stand-in for the network: what it sees in channel 0 is the label."""
 
-    def predict(variables, batch, margin=(0, 0, 0), flat=(0, 0, 0)):
+    def predict(variables, batch, margin=(0, 0, 0), flat=(0, 0, 0), mirror=False):
         calls.append(batch.shape)
         inside = unpad(batch[0, ..., 0], margin)[None] if any(margin) else batch[..., 0]
         return inside.astype(np.uint8), np.full(inside.shape, 0.5, np.float32)
@@ -196,3 +197,31 @@ def test_memory_estimate_is_the_compilers():
         pytest.skip("this backend gives no memory analysis")
     need = analysis.temp_size_in_bytes + analysis.output_size_in_bytes
     assert 0.5 * whole_memory_bytes(shape) < need < whole_memory_bytes(shape)
+
+
+@pytest.mark.parametrize("margin", [(8, 8, 2), (0, 0, 0)])
+def test_mirror_averages_logits_of_both(margin):
+    """Against the mirror written out on whole, uncut volumes."""
+    variables = network_variables(3)
+    rng = np.random.default_rng(4)
+    inner = rng.normal(size=(48, 32, 12, 2)).astype(np.float32)
+    image = np.stack([pad(inner[..., c], margin, "minimum") for c in (0, 1)], -1)
+    found = segment_whole(variables, image, margin, mirror=True)
+    whole = np.pad(
+        image,
+        [(0, b - n) for b, n in zip(bucket_shape(image.shape[:3]), image.shape[:3],
+                                    strict=True)] + [(0, 0)],
+        mode="edge",
+    )  # fmt: skip
+    turned = np.roll(whole[::-1], 1, axis=0)  # voxel x goes to n - x
+    turned[0] = whole[-1]
+    run = jax.jit(lambda x: DenseVNet().apply(variables, x, method="half_resolution"))
+    straight, mirrored = (np.asarray(run(x[None]))[0] for x in (whole, turned))
+    partner = [0, *[k + 1 if k % 2 else k - 1 for k in range(1, 15)]]
+    half = len(straight)
+    back = np.stack([mirrored[min(half - i, half - 1)] for i in range(half)])
+    labels, _ = upsampled_labels(((straight + back[..., partner]) / 2)[None])
+    cut = tuple(slice(m, m + n) for m, n in zip(margin, inner.shape[:3], strict=True))
+    assert np.mean(np.asarray(labels)[0][cut] != found.labels) < 1e-3
+    alone = segment_whole(variables, image, margin)
+    assert np.mean(alone.labels != found.labels) > 0.1

@@ -27,9 +27,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from made_up import write_scans, write_untrained_weights
 
 from cervjax.batch import run
-from cervjax.demo import write_scans, write_untrained_weights
 from cervjax.inference import Settings, device_name
 from cervjax.results import paths
 from cervjax.scans import Scan, find_scans

@@ -1,5 +1,6 @@
 """The paper's Tables 2, 3 and 4 from compared scans, as CSV, Markdown and LaTeX."""
 
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,13 @@ QUANTITIES = {"mfi_percent": "MFI (%)", "volume_ml": "volume (ml)"}
 _DISTANCES = ("surface_distance_mm", "hausdorff95_mm")
 ORDER = ("MFSS", "LC", "SSCap", "SPCap", "LS", "SCM", "TR")
 """Of the muscles in the paper's tables."""
+
+
+_IN_BRIEF = {
+    "table2": ("bias", "mae", "rmse"),
+    "table3": ("icc",),
+    "table4": ("dice_mean", "volume_ratio_mean", "scans"),
+}
 
 
 class Tables(NamedTuple):
@@ -109,6 +117,33 @@ def write_tables(out: Path, tables: Tables, title: str) -> None:
     write_atomically(
         out / "tables.tex", lambda part: part.write_text(_latex(title, texts))
     )
+
+
+def in_brief(folder: Path) -> dict[str, Any]:
+    """What a model card says of an evaluation: a few columns of its three tables.
+
+    Args:
+        folder: written by `write_tables`.
+
+    Raises:
+        ValueError: a table is missing there, or is not one.
+    """
+    brief: dict[str, dict[str, float | None]] = {}
+    try:
+        for name, wanted in _IN_BRIEF.items():
+            with open(folder / f"{name}.csv", newline="") as stream:
+                for row in csv.DictReader(stream):
+                    own = brief.setdefault(row["muscle"], {})
+                    prefix = row.get("quantity", "").partition("_")[0]
+                    for column_name in wanted:
+                        key = "_".join(filter(None, (prefix, column_name)))
+                        text = row[column_name]
+                        own[key] = round(float(text), 4) if text else None
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{folder}: no tables of 'cervjax evaluate' there ({error!r})"
+        ) from error
+    return brief
 
 
 def write_summary(out: Path, rows: Sequence[Row], files: Mapping[str, Row]) -> None:

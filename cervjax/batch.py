@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cervjax import results
+from cervjax.calibration import Calibration, calibrated
 from cervjax.dixon import DixonImages, exchange_warnings, read_scan
 from cervjax.figures import qc_figure, save_png
 from cervjax.files import sha256_of_file
@@ -61,6 +62,7 @@ def run(
     out: Path,
     *,
     overwrite: bool = False,
+    calibration: Calibration | None = None,
     say: Callable[[str], object] = print,
     advance: Callable[[str], object] = lambda name: None,
 ) -> list[Failure]:
@@ -81,6 +83,7 @@ def run(
         settings: how to run.
         out: results folder; must exist.
         overwrite: compute scans again that have a result.
+        calibration: slopes, for calibrated values beside the measured ones.
         say: receives lines for the user.
         advance: called with each finished scan's name.
 
@@ -96,7 +99,7 @@ def run(
     results.write_label_tables(out)
 
     def read(scan: Scan) -> _Work | None:
-        identity = _identity(scan, weights, recipe, settings)
+        identity = _identity(scan, weights, recipe, settings, calibration)
         if not overwrite and results.is_done(out, scan.name, identity):
             return None
         return _read(scan, identity, recipe, settings)
@@ -105,7 +108,7 @@ def run(
         return _segment(work, weights, recipe, settings)
 
     def write(work: _Work) -> tuple[str, ...]:
-        return _measure_and_write(work, weights, out)
+        return _measure_and_write(work, weights, calibration, out)
 
     full = threading.Event()
     try:
@@ -167,9 +170,15 @@ def _overlapped(pool: Executor, stage: Callable, values: Iterable) -> Iterator:
 
 
 def _identity(
-    scan: Scan, weights: Weights, recipe: Recipe, settings: Settings
+    scan: Scan,
+    weights: Weights,
+    recipe: Recipe,
+    settings: Settings,
+    calibration: Calibration | None,
 ) -> results.Identity:
     run_settings = {**asdict(settings), "recipe": asdict(recipe)}
+    if calibration is not None:
+        run_settings["calibration_sha256"] = calibration.sha256
     run_settings.pop("max_memory_gb")
     return results.Identity(
         {role: sha256_of_file(p) for role, p in scan.files.items()},
@@ -201,11 +210,15 @@ def _segment(
     return replace(work, prepared=None, found=found, warnings=warnings, seconds=seconds)
 
 
-def _measure_and_write(work: _Work, weights: Weights, out: Path) -> tuple[str, ...]:
+def _measure_and_write(
+    work: _Work, weights: Weights, calibration: Calibration | None, out: Path
+) -> tuple[str, ...]:
     assert work.found is not None
     started = time.perf_counter()
     images, found = work.images, work.found
     rows, slices = measure_images(images, found)
+    if calibration is not None:
+        rows = calibrated(rows, calibration)
     warnings = [
         *work.warnings,
         *exchange_warnings(found.labels, images),

@@ -4,24 +4,22 @@ Exit status: 0 all well, 1 a scan failed, 2 nothing could be started, 130 interr
 """
 
 import argparse
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from cervjax import __version__
-from cervjax.scans import (
-    PairingError,
-    Problem,
-    Scan,
-    explicit_scan,
-    find_scans,
-    pairing_table,
+from cervjax.commands import (
+    INTERRUPTED,
+    NOT_STARTED,
+    convert,
+    demo,
+    evaluate,
+    infer,
+    landmarks,
+    phantom,
 )
-
-OK, SOME_FAILED, NOT_STARTED, INTERRUPTED = 0, 1, 2, 130
 
 
 def start(argv: Sequence[str] | None = None) -> int:
@@ -51,187 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def infer(args: argparse.Namespace) -> int:
-    """Segments and measures scans."""
-    scans, problems, root = _scans(args)
-    if args.dry_run:
-        print(pairing_table(scans, problems, root))
-        return SOME_FAILED if problems else OK
-    if args.output is None:
-        raise ValueError("say where the results go: -o OUT")
-    if args.weights is None:
-        raise ValueError(
-            "no weights: this version carries none; give --weights FILE.safetensors, "
-            "a training work directory, or the prefix of a NiftyNet checkpoint"
-        )
-    _use_device(args.device)
-    from tqdm import tqdm
-
-    from cervjax.batch import run
-    from cervjax.inference import Settings, device_name
-    from cervjax.segment import check_windows
-    from cervjax.weights import load_weights
-
-    _check_writable(args.output)
-    weights = load_weights(args.weights, args.landmarks)
-    changes = {
-        name: value
-        for name in (
-            "padding",
-            "padding_mode",
-            "keep_last_plane",
-            "skip_fitting_grid",
-        )
-        if (value := getattr(args, name)) is not None
-    }
-    recipe = replace(weights.card.recipe, **changes)
-    check_windows(args.window, args.border)
-    settings = Settings(
-        mode=args.mode or weights.card.mode,
-        window=args.window,
-        border=args.border,
-        predict_border=args.predict_border,
-        mirror=weights.card.mirror if args.mirror is None else args.mirror,
-        batch_size=args.batch_size,
-        max_memory_gb=args.max_memory_gb,
-        measure_on=args.measure_on,
-    )
-    print(f"cervjax {__version__} on {device_name()}, {settings.mode} mode")
-    print(f"weights {weights.card.name}, sha256 {weights.sha256}")
-    print(f"        {weights.card.source}; {weights.card.limits}")
-    print(f"{len(scans)} scan(s), results in {args.output}", flush=True)
-    with tqdm(total=len(scans), unit="scan", disable=len(scans) == 0) as bar:
-        failures = run(
-            scans,
-            problems,
-            weights,
-            recipe,
-            settings,
-            args.output,
-            overwrite=args.overwrite,
-            say=bar.write,
-            advance=lambda name: bar.update(),
-        )
-    done = len(scans) + len(problems) - len(failures)
-    print(f"{done} scan(s) done, {len(failures)} failed")
-    if failures:
-        print(f"see {args.output / 'failures.csv'}", file=sys.stderr)
-    return SOME_FAILED if failures else OK
-
-
-def convert(args: argparse.Namespace) -> int:
-    """Turns a NiftyNet checkpoint into a weights file, or the other way round."""
-    from cervjax.niftynet import write_network
-    from cervjax.preprocess import format_landmarks
-    from cervjax.weights import LANDMARKS_NAME, load_weights, save_weights
-
-    weights = load_weights(args.source, args.landmarks)
-    target: Path = args.target
-    if target.exists() or Path(f"{target}.index").exists():
-        raise ValueError(f"{target} is there already; give another name")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.suffix == ".safetensors":
-        card = replace(weights.card, name=args.name or weights.card.name)
-        digest = save_weights(target, weights.variables, card)
-        print(f"{target}: sha256 {digest}")
-        return OK
-    landmarks = target.parent / LANDMARKS_NAME
-    if landmarks.exists():
-        raise ValueError(f"{landmarks} is there already; give another folder")
-    write_network(target, weights.variables)
-    landmarks.write_text(format_landmarks(weights.card.recipe.landmarks))
-    print(f"{target}.index, {target}.data-00000-of-00001, {landmarks}")
-    return OK
-
-
-def landmarks(args: argparse.Namespace) -> int:
-    """Learns histogram landmarks from a folder of scans."""
-    from cervjax.dixon import read_scan
-    from cervjax.files import write_atomically
-    from cervjax.preprocess import Recipe, format_landmarks, resample, train_landmarks
-
-    scans, problems, _ = _scans(args)
-    if problems:
-        raise ValueError(f"{problems[0].message}; {problems[0].mend}")
-    target_mm = Recipe().spacing_mm
-
-    def pairs():
-        for scan in scans:
-            images = read_scan(scan)
-            print(scan.name, flush=True)
-            yield tuple(
-                resample(v, images.grid.spacing_mm, target_mm, flush_denormals=False)
-                for v in (images.in_phase, images.out_phase)
-            )
-
-    learnt = train_landmarks(pairs(), foreground_type=args.foreground)
-    text = format_landmarks(learnt)
-    write_atomically(args.output, lambda part: part.write_text(text))
-    print(f"{args.output}: landmarks of {len(scans)} scan(s)")
-    return OK
-
-
-def phantom(args: argparse.Namespace) -> int:
-    """Makes digital necks with known muscles and known fat."""
-    from tqdm import tqdm
-
-    from cervjax.phantom.dataset import write_dataset
-
-    print(f"{args.subjects} digital neck(s), {args.severity}, in {args.output}")
-    with tqdm(total=args.subjects, unit="subject") as bar:
-        write_dataset(
-            args.output,
-            args.subjects,
-            sessions=args.sessions,
-            seed=args.seed,
-            severity=args.severity,
-            workers=args.workers,
-            first=args.first,
-            advance=lambda name: bar.update(),
-        )
-    print(f"{args.output}: scans, truth.csv, participants.tsv, derivatives/truth")
-    print("Synthetic: no patient, no clinical meaning.")
-    return OK
-
-
-def evaluate(args: argparse.Namespace) -> int:
-    """Compares predicted with reference masks: the paper's Tables 2-4, Figures 3, 4."""
-    from cervjax.evaluate import run
-
-    _check_writable(args.output)
-    failed = run(
-        args.predicted,
-        args.reference,
-        args.output,
-        images=args.images,
-        rival=args.compare,
-    )
-    return SOME_FAILED if failed else OK
-
-
-def demo(args: argparse.Namespace) -> int:
-    """Runs the whole job on made-up scans with an untrained network."""
-    from cervjax.demo import write_scans, write_untrained_weights
-
-    folder: Path = args.folder
-    weights = folder / "untrained.safetensors"
-    write_scans(folder / "scans")
-    write_untrained_weights(weights)
-    where = [
-        str(folder / "scans"),
-        "-o",
-        str(folder / "out"),
-        "--weights",
-        str(weights),
-    ]
-    status = main(["infer", *where, "--overwrite"])
-    print(
-        f"The scans are made up and the network is untrained: {folder / 'out'} shows "
-        "what results look like (measurements.csv, demo-1_qc.png), not what is in them."
-    )
-    return status
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "cervjax",
@@ -245,7 +62,11 @@ def _parser() -> argparse.ArgumentParser:
     one.set_defaults(command=infer)
     _add_scan_flags(one)
     one.add_argument("-o", "--output", type=Path, help="folder for the results")
-    one.add_argument("--weights", type=Path, help="file, work directory or checkpoint")
+    one.add_argument(
+        "--weights",
+        type=Path,
+        help="file, work directory or checkpoint (default: the package's own)",
+    )
     one.add_argument("--landmarks", type=Path, help="of a NiftyNet checkpoint")
     one.add_argument(
         "--mode", choices=("whole", "windows"), help="default: the weights'"
@@ -278,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--device", choices=("cpu", "gpu", "tpu"), help="default: the best"
     )
+    one.add_argument("--calibration", type=Path, metavar="FILE",
+                     help="calibrated values beside the raw ones")  # fmt: skip
     one.add_argument("--overwrite", action="store_true", help="compute results again")
     one.add_argument("--dry-run", action="store_true", help="print the pairing only")
 
@@ -289,6 +112,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     two.add_argument("--landmarks", type=Path, help="of a NiftyNet checkpoint")
     two.add_argument("--name", help="name in the model card")
+    two.add_argument("--source-note", help="where the weights come from, for the card")
+    two.add_argument("--mirror", action=argparse.BooleanOptionalAction,
+                     help="run on the mirrored scan too, for the card")  # fmt: skip
+    two.add_argument("--accuracy", type=Path, metavar="FOLDER",
+                     help="of 'cervjax evaluate', for the card")  # fmt: skip
+    two.add_argument("--accuracy-of", default="", metavar="TEXT",
+                     help="which scans that was, for the card")  # fmt: skip
 
     three = commands.add_parser("landmarks", help="learn the standard histogram")
     three.set_defaults(command=landmarks)
@@ -297,8 +127,8 @@ def _parser() -> argparse.ArgumentParser:
     three.add_argument("--foreground", default="threshold_plus",
                        choices=("threshold_plus", "otsu_plus", "none"))  # fmt: skip
 
-    four = commands.add_parser("demo", help="the whole job on made-up scans")
-    four.set_defaults(command=demo)
+    four = commands.add_parser("demo", help="the whole job on two digital necks")
+    four.set_defaults(command=demo, parse=parser.parse_args)
     four.add_argument("folder", type=Path, nargs="?", default=Path("demo"))
 
     five = commands.add_parser("phantom", help="digital necks with known truth")
@@ -359,41 +189,3 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
     return value
-
-
-def _scans(args: argparse.Namespace) -> tuple[list[Scan], list[Problem], Path]:
-    files = (args.in_phase, args.out_phase, args.water, args.fat)
-    if any(files):
-        if args.scans is not None:
-            raise PairingError("give a folder of scans or single files, not both")
-        return [explicit_scan(*files)], [], Path(".")
-    if args.scans is None:
-        raise PairingError("give a folder of scans, or --in-phase F --out-phase F")
-    scans, problems = find_scans(args.scans)
-    return scans, problems, args.scans
-
-
-def _check_writable(out: Path) -> None:
-    probe = out / f".{os.getpid()}.writable"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"cervjax")
-    except OSError as error:
-        raise ValueError(f"cannot write into {out} ({error.strerror})") from error
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink()
-
-
-def _use_device(name: str | None) -> None:
-    """Chooses the device, and where compiled programs are kept between runs."""
-    import jax
-
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(cache / "cervjax" / "xla"))
-    if name is not None:
-        try:
-            jax.config.update("jax_default_device", jax.devices(name)[0])
-        except RuntimeError as error:
-            raise ValueError(f"no {name} here ({error})") from error

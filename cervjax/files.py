@@ -28,13 +28,18 @@ def write_csv(
     rows: Iterable[Mapping[str, Any]],
     header: Sequence[str] | None = None,
 ) -> None:
-    """Writes rows with the same columns; six digits, nothing for None and NaN."""
+    """Writes rows: all their columns, or those of ``header`` if there is none.
+
+    Numbers have six digits; None, NaN and what a row lacks are left empty.
+    """
     rows = list(rows)
-    header = header or (list(rows[0]) if rows else ["scan"])
+    header = (
+        list(dict.fromkeys(key for row in rows for key in row)) or header or ["scan"]
+    )
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows([[_cell(row[name]) for name in header] for row in rows])
+    writer.writerows([[_cell(row.get(name)) for name in header] for row in rows])
     write_atomically(path, lambda part: part.write_text(text.getvalue(), "utf-8"))
 
 

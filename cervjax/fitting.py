@@ -43,7 +43,7 @@ from cervjax.monitor import (
 from cervjax.training import TrainState
 from cervjax.training_curve import draw_curve
 from cervjax.trainset import cache_folder, load_train_set
-from cervjax.weights import ModelCard, save_weights
+from cervjax.weights import NOT_CLINICAL, SYNTHETIC, ModelCard, save_weights
 
 OK, FAILED, NOT_STARTED, TERMINATED = 0, 1, 2, 143
 
@@ -257,12 +257,14 @@ class _Loop:
         if not parallel.is_first():
             return
         judged = "held-out" if self.data.test else "training"
+        theirs = bool(self.config.data.root)
         card = ModelCard(
             name=f"{self.workdir.name}-{step}",
             source=f"cervjax {__version__} train, step {step}, seed "
             f"{self.config.seed}, {judged} Dice {dice:.4f}",
             trained_on=self.data.description,
-            licence="that of the data it was trained on",
+            licence="that of the data" if theirs else "Apache-2.0",
+            limits=NOT_CLINICAL if theirs else SYNTHETIC,
             mode="whole",
             recipe=self.data.recipe,
         )

@@ -28,6 +28,11 @@ from cervjax.tensorbundle import CheckpointError
 FILE_NAME = "weights.safetensors"
 LANDMARKS_NAME = "standardisation_models.txt"
 NOT_CLINICAL = "Research use only. Not for clinical use."
+SYNTHETIC = (
+    "Trained on synthetic necks; not validated on patients; not for clinical use."
+)
+SHIPPED = Path(__file__).with_name("digital_necks.safetensors")
+"""The weights in the package."""
 
 
 class WeightsError(ValueError):
@@ -47,6 +52,7 @@ class ModelCard:
         recipe: the preprocessing they were trained with.
         mirror: whether they are run on the mirrored scan too, unless told otherwise.
         limits: what they must not be used for.
+        accuracy: how good they are and on what, as `agreement_tables.in_brief` says.
         labels: label value to muscle.
     """
 
@@ -58,6 +64,7 @@ class ModelCard:
     recipe: Recipe
     mirror: bool = False
     limits: str = NOT_CLINICAL
+    accuracy: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, str] = field(
         default_factory=lambda: {str(m.label): f"{m.name}, {m.side}" for m in MUSCLES}
     )

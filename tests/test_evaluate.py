@@ -6,7 +6,7 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import save_nifti
+from conftest import save_nifti, save_pair
 
 from cervjax.agreement_tables import differences, make_tables
 from cervjax.cli import main
@@ -205,3 +205,32 @@ def test_two_scans_have_no_statistics(study):
     tables = make_tables(rows)
     assert all(np.isnan(r["bias"]) and r["n"] == 2 for r in tables.table2)
     assert all(np.isnan(r["p_t_test"]) for r in differences(rows, rows))
+
+
+def test_calibration_stands_beside_the_raw_value(
+    tmp_path, two_blobs, threshold_weights, capsys
+):
+    scans, slopes = save_pair(tmp_path / "in", two_blobs), tmp_path / "c.json"
+    slopes.write_text(json.dumps({"slopes": {"SCM_R": {"mfi_percent": 0.8}}}))
+    run = ["infer", str(scans), "-o", str(tmp_path / "out"), "--weights",
+           str(threshold_weights)]  # fmt: skip
+    assert main(run) == 0
+    plain = table(tmp_path / "out" / "measurements.csv")
+    assert "mfi_calibrated_percent" not in plain[0]
+    assert main([*run, "--calibration", str(slopes)]) == 1  # not mixed in
+    assert main([*run, "--calibration", str(slopes), "--overwrite"]) == 0
+    rows = {r["label"]: r for r in table(tmp_path / "out" / "measurements.csv")}
+    for row in plain:
+        assert rows[row["label"]].items() >= row.items()
+    raw = float(rows["9"]["mfi_percent"])
+    assert float(rows["9"]["mfi_calibrated_percent"]) == pytest.approx(0.8 * raw)
+    assert not rows["9"]["volume_calibrated_ml"]
+    assert not rows["10"]["mfi_calibrated_percent"]
+    for text, message in (
+        ("{}", "not a calibration"),
+        ('{"slopes": {"XX_L": {"mfi_percent": 1}}}', "not known"),
+        ('{"slopes": {"SCM_L": {"mfi_percent": -1}}}', "no calibration but a failure"),
+    ):
+        slopes.write_text(text)
+        assert main([*run, "--calibration", str(slopes)]) == 2
+        assert message in capsys.readouterr().err

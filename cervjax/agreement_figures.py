@@ -116,7 +116,7 @@ def _panels() -> tuple[Figure, dict[str, Axes]]:
         ax.tick_params(labelsize=6, width=0.5, length=2)
         for spine in ax.spines.values():
             spine.set_linewidth(0.5)
-    panels = dict(zip(ORDER, axes[:-1], strict=True))
+    panels: dict[str, Axes] = dict(zip(ORDER, axes[:-1], strict=True))
     for muscle, ax in panels.items():
         ax.set_title(muscle, fontsize=8, pad=3)
     axes[-1].set_axis_off()

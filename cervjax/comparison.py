@@ -141,12 +141,13 @@ def compare(pair: Pair) -> list[dict[str, Any]]:
         grid, measured = scan.grid, scan.fat_water
     else:
         grid = read_volume(pair.reference, may_be_constant=True)
-    masks = [
+    predicted, reference = (
         read_labels(path, grid, may_be_empty=True)
         for path in (pair.predicted, pair.reference)
-    ]
-    counts = confusion(*masks)
-    columns = overlap_measures(counts) | surface_distances(*masks, grid.spacing_mm)
+    )
+    counts = confusion(predicted, reference)
+    columns = overlap_measures(counts)
+    columns |= surface_distances(predicted, reference, grid.spacing_mm)
     both = np.diag(counts)
     rows = [
         {
@@ -164,7 +165,7 @@ def compare(pair: Pair) -> list[dict[str, Any]]:
         row["tn"] = int(counts.sum() - row["tp"] - row["fp"] - row["fn"])
         for name in (*MEASURES, "surface_distance_mm", "hausdorff95_mm"):
             row[name] = float(columns[name][row["label"] - 1])
-    for who, mask in zip(("predicted", "reference"), masks, strict=True):
+    for who, mask in (("predicted", predicted), ("reference", reference)):
         for row, (volume, mfi) in zip(
             rows, _sizes(mask, measured, grid.voxel_volume_ml), strict=True
         ):

@@ -306,7 +306,7 @@ def _describe(config, state, data, workdir, say) -> None:
 
 
 def _keep_compiled_programs(config: ConfigDict) -> None:
-    if not jax.config.jax_compilation_cache_dir:
+    if not getattr(jax.config, "jax_compilation_cache_dir"):  # noqa: B009
         folder = cache_folder(config.data) / "xla"
         jax.config.update("jax_compilation_cache_dir", str(folder))
 

@@ -205,9 +205,10 @@ def _predict(
 
 
 def _logits(variables, batch: Array, region: Region, flat: tuple[int, ...]) -> Array:
-    return DenseVNet().apply(
+    logits: Any = DenseVNet().apply(
         variables, batch, method="half_resolution", region=region, flat=flat
     )
+    return logits
 
 
 def _mirrored_logits(

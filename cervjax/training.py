@@ -235,14 +235,15 @@ def _l2(params: Any, weight: float) -> Array:
     """Half the sum of squares of all kernels, times the weight."""
     flat = jax.tree_util.tree_leaves_with_path(params)
     kernels = [v for path, v in flat if "kernel" in jax.tree_util.keystr(path)]
-    return 0.5 * weight * sum(jnp.sum(jnp.square(k)) for k in kernels)
+    total: Any = sum(jnp.sum(jnp.square(k)) for k in kernels)
+    return 0.5 * weight * total
 
 
 def _averaged(state: TrainState, decay: float) -> Any:
     """Moving average, quicker at first: decay at most (1 + step) / (10 + step)."""
     step = state.step.astype(jnp.float32)
-    decay = jnp.minimum(decay, (1 + step) / (10 + step))
+    rate = jnp.minimum(decay, (1 + step) / (10 + step))
     now = {"params": state.params, "batch_stats": state.batch_stats}
     return jax.tree.map(
-        lambda a, b: a + (1 - decay).astype(a.dtype) * (b - a), state.average, now
+        lambda a, b: a + (1 - rate).astype(a.dtype) * (b - a), state.average, now
     )

@@ -26,7 +26,8 @@ def draw_curve(table: Table, path: Path) -> None:
     steps, values = table.series("windows", "loss")
     loss.plot(steps, values, color=_WINDOWS, linewidth=0.6, label="windows")
     loss.plot(steps, _smooth(values), color=_TRAIN, linewidth=1.5, label="smoothed")
-    loss.set(title="Loss", xlabel="step", yscale="log")
+    positive = len(values) > 0 and min(values) > 0  # a loss with a score is not
+    loss.set(title="Loss", xlabel="step", yscale="log" if positive else "linear")
     steps, values = table.series("windows", "dice_mean")
     dice.plot(steps, _smooth(values), color=_WINDOWS, label="windows (soft, smoothed)")
     for split, color in (("train", _TRAIN), ("test", _TEST)):

@@ -179,10 +179,5 @@ def swapped_region(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarr
         side = rng.choice([-1, 1])
         return (side * x + 0.3 * y + 0 * z) > rng.uniform(0.05, 0.3)
     centre, radius = rng.uniform(-0.3, 0.3, 3), rng.uniform(0.25, 0.6, 3)
-    return (
-        sum(
-            ((v - c) / r) ** 2
-            for v, c, r in zip((x, y, z), centre, radius, strict=True)
-        )
-        < 1
-    )
+    parts = zip((x, y, z), centre, radius, strict=True)
+    return np.less(sum(((v - c) / r) ** 2 for v, c, r in parts), 1)

@@ -66,7 +66,7 @@ def muscle_texture(body: Body, subject: Subject) -> Texture:
     )
     total = np.bincount(label, relative, 15) / np.maximum(np.bincount(label), 1)
     relative = (relative / total[label]).astype(np.float32)
-    flat = np.ravel_multi_index((z, y, x), body.tissue.shape)
+    flat = np.asarray(np.ravel_multi_index((z, y, x), body.tissue.shape))
     return Texture(flat, label, relative)
 
 
@@ -81,7 +81,7 @@ def fat_fraction(body: Body, subject: Subject) -> np.ndarray:
     names = list(TISSUES)
     mean[names.index("marrow")] += person[0] + 0.004 * (subject.age_years - 34)
     mean[names.index("deep fat")] += person[1]
-    mean, spread = np.float32(255 * mean), np.float32(255 * spread)
+    mean, spread = (np.asarray(255 * v, np.float32) for v in (mean, spread))
     out = np.empty(body.tissue.shape, np.uint8)
     ny, nx = body.tissue.shape[1:]
     repeats = -(-ny // _TILE[1]), -(-nx // _TILE[2])

@@ -219,7 +219,7 @@ def _measure(echoes, noise_free, labels, tier, rng, swap):
         settings["snr"] = round(snr, 1)
     magnitudes = [np.abs(e) for e in echoes]
     # The phase that the field gives is known to a perfect scanner.
-    aligned = (echoes[1] * np.conj(echoes[0])).real
+    aligned = np.real(echoes[1] * np.conj(echoes[0]))
     sign = np.where(aligned < 0, -1, 1).astype(np.int16)
     gain = rng.uniform(0.8, 1.25) if tier.snr is not None else 1.0
     scale = 500.0 * gain / level

@@ -16,6 +16,7 @@ from cervjax.commands import (
     convert,
     demo,
     evaluate,
+    figures,
     infer,
     landmarks,
     phantom,
@@ -154,7 +155,18 @@ def _parser() -> argparse.ArgumentParser:
     six.add_argument("--images", type=Path, help="the scans, if not in REFERENCE")
     six.add_argument("--compare", type=Path, metavar="FOLDER",
                      help="other predictions of the same scans")  # fmt: skip
-    for command in (one, two, three, four, five, six):
+    seven = commands.add_parser("figures", help="the paper's Figures 1 and 2")
+    seven.set_defaults(command=figures)
+    seven.add_argument("scans", type=Path, help="folder of scans")
+    seven.add_argument("masks", type=Path, help="folder of <scan>_dseg, or one mask")
+    seven.add_argument("-o", "--output", type=Path, required=True, help="folder")
+    seven.add_argument("--width", type=float, default=180.0, metavar="MM",
+                       help="180 for a page, 85 for a column")  # fmt: skip
+    seven.add_argument("--palette", choices=("sides", "muscles"), default="sides",
+                       help="sides: left muscles are lighter")  # fmt: skip
+    seven.add_argument("--no-page", dest="page", action="store_false",
+                       help="without the interactive page and plotly")  # fmt: skip
+    for command in (one, two, three, four, five, six, seven):
         command.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
 

@@ -188,6 +188,23 @@ def evaluate(args: argparse.Namespace) -> int:
     return SOME_FAILED if failed else OK
 
 
+def figures(args: argparse.Namespace) -> int:
+    """Draws the paper's Figures 1 and 2 of scans that have masks."""
+    from cervjax.paper_figures import write_figures
+
+    problems = write_figures(
+        args.scans,
+        args.masks,
+        args.output,
+        width_mm=args.width,
+        palette=args.palette,
+        page=args.page,
+    )
+    if problems:
+        print(f"{len(problems)} not drawn, see above", file=sys.stderr)
+    return SOME_FAILED if problems else OK
+
+
 def demo(args: argparse.Namespace) -> int:
     """Makes two digital necks, segments them and shows the truth beside the result."""
     from cervjax.demo import compare_with_truth, write_scans

@@ -1,4 +1,4 @@
-"""Pictures to check a segmentation by eye; the only module that knows matplotlib.
+"""Pictures to check a segmentation by eye.
 
 Arrays are ``(x, y, z)`` in RAS; pictures are radiological: the patient's right is on
 the left, anterior is up. Figures are objects, without pyplot or global state.

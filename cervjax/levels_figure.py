@@ -1,0 +1,244 @@
+"""Figure 1 of the paper: the muscles' outlines on the water image at C3 to C6.
+
+Arrays are ``(x, y, z)`` in RAS; panels are radiological: the patient's right is on
+the left, anterior is up.
+"""
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.path import Path as Outline
+from matplotlib.patheffects import withStroke
+
+from cervjax.anatomy import MUSCLES, NUM_CLASSES
+from cervjax.levels import LevelSlice
+from cervjax.meshes import outlines_mm
+from cervjax.print_page import (
+    PAGE_MM,
+    SMALL_PT,
+    TEXT_PT,
+    WIDE_MM,
+    Palette,
+    add_panel,
+    draw_foot,
+    foot_mm,
+    muscle_color,
+    new_page,
+    write,
+)
+
+_MARGIN_MM = 12.0  # of tissue around the muscles
+_LINE_PT = 0.9
+_GAP_MM, _HEAD_MM = 1.5, 5.0
+_BAR_MM = 20.0
+
+Box = tuple[tuple[float, float], tuple[float, float]]
+
+
+def levels_figure(
+    water: np.ndarray,
+    labels: np.ndarray,
+    slices: Sequence[LevelSlice],
+    *,
+    spacing_mm: tuple[float, float, float],
+    source: str = "",
+    width_mm: float = PAGE_MM,
+    palette: Palette = "sides",
+) -> Figure:
+    """Axial slices with the muscles' outlines, one panel per level.
+
+    All panels show one part of the body, on one scale and in one grey window (from
+    the 1st to the 99.5th percentile of what is shown). A level without a slice has
+    its reason in its panel. Lines are drawn inside the outlines, so that neighbours
+    keep their own colours. Four panels in a row on a page, two in a column.
+
+    Args:
+        water: water image, ``(x, y, z)`` in RAS.
+        labels: integers 0-14, same shape.
+        slices: levels from above, as `levels` gives them.
+        spacing_mm: voxel size along x, y, z.
+        source: how the levels were told, for the foot of the page.
+        width_mm: 180 for a page, 85 for a column.
+        palette: whether sides differ in colour.
+
+    Returns:
+        A figure for `print_page.save_page`.
+
+    Raises:
+        ValueError: shapes differ or are not 3-D; labels are not integers in 0-14, or
+            all background; a voxel size is not positive; a slice is outside the
+            volume; no level has a slice.
+    """
+    water, labels = np.asarray(water), np.asarray(labels)
+    _check(water, labels, slices, spacing_mm)
+    dx, dy, dz = map(float, spacing_mm)
+    shown = [s.index for s in slices if s.index is not None]
+    box = _box(labels[..., shown], (dx, dy))
+    low, high = _window(water[..., shown], box, (dx, dy))
+
+    columns = min(len(slices), 4 if width_mm > WIDE_MM else 2)
+    rows = -(-len(slices) // columns)
+    panel_w = (width_mm - _GAP_MM * (columns - 1)) / columns
+    panel_h = panel_w * (box[1][1] - box[1][0]) / (box[0][1] - box[0][0])
+    height_mm = rows * (panel_h + _HEAD_MM) + foot_mm(width_mm)
+    figure, paper = new_page(width_mm, height_mm)
+    for i, found in enumerate(slices):
+        row, column = divmod(i, columns)
+        left = column * (panel_w + _GAP_MM)
+        top = height_mm - row * (panel_h + _HEAD_MM)
+        _head(paper, left, top, panel_w, "abcdefgh"[i], found)
+        bottom = top - _HEAD_MM - panel_h
+        if found.index is None:
+            _say_why_not(paper, (left, bottom, panel_w, panel_h), found.reason)
+            continue
+        panel = add_panel(figure, (left, bottom, panel_w, panel_h))
+        panel.imshow(
+            np.clip((water[..., found.index].T - low) / (high - low), 0, 1),
+            cmap="gray",
+            vmin=0,
+            vmax=1,
+            origin="lower",
+            extent=(0, water.shape[0] * dx, 0, water.shape[1] * dy),
+            interpolation="bicubic",
+        )
+        panel.set(xlim=box[0][::-1], ylim=box[1], aspect="auto")  # x: radiological
+        _draw_outlines(panel, labels[..., found.index], (dx, dy), palette)
+        _letters(panel, box, panel_w)
+        if found.index == shown[0]:
+            _scale_bar(panel, box, panel_w)
+    present = [m for m in MUSCLES if (labels[..., shown] == m.label).any()]
+    draw_foot(paper, present, palette, source)
+    return figure
+
+
+def _check(
+    water: np.ndarray,
+    labels: np.ndarray,
+    slices: Sequence[LevelSlice],
+    spacing_mm: tuple,
+) -> None:
+    if water.ndim != 3 or water.shape != labels.shape:
+        raise ValueError(
+            "water and labels must be 3-D and of one shape, got "
+            f"{water.shape} and {labels.shape}; give the mask on the scan's own grid"
+        )
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= NUM_CLASSES:
+        raise ValueError(
+            f"labels must be integers in 0-{NUM_CLASSES - 1}, got {labels.dtype} from "
+            f"{labels.min()} to {labels.max()}; renumber or remove the others"
+        )
+    spacing = np.asarray(spacing_mm, np.float64)
+    if spacing.shape != (3,) or not np.all((spacing > 0) & np.isfinite(spacing)):
+        raise ValueError(f"spacing_mm must be three positive numbers, got {spacing_mm}")
+    if not slices or all(s.index is None for s in slices):
+        reasons = "; ".join(dict.fromkeys(s.reason for s in slices)) or "none given"
+        raise ValueError(
+            f"no level can be told, so there is nothing to draw: {reasons}. Give a map "
+            "of the levels, or a mask that ends at the levels of Table 1"
+        )
+    for s in slices:
+        if s.index is not None and not 0 <= s.index < labels.shape[2]:
+            raise ValueError(
+                f"slice {s.index} of {s.level} is outside the volume, which has slices "
+                f"0-{labels.shape[2] - 1}"
+            )
+    if not labels[..., [s.index for s in slices if s.index is not None]].any():
+        raise ValueError(
+            f"the mask of shape {labels.shape} has no muscle in the slices of the "
+            "levels; give a mask with labels 1-14, and the levels of the same scan"
+        )
+
+
+def _box(labels: np.ndarray, spacing_mm: tuple[float, float]) -> Box:
+    """Bounds in mm along x and y of the muscles and their margin, in the image."""
+    bounds = []
+    for axis, step in enumerate(spacing_mm):
+        index = np.flatnonzero(labels.any((1 - axis, 2)))
+        low, high = index[0] * step - _MARGIN_MM, (index[-1] + 1) * step + _MARGIN_MM
+        bounds.append((max(low, 0.0), min(high, labels.shape[axis] * step)))
+    return bounds[0], bounds[1]
+
+
+def _window(
+    water: np.ndarray, box: Box, spacing_mm: tuple[float, float]
+) -> tuple[float, float]:
+    """Grey values that become black and white."""
+    parts = tuple(
+        slice(int(low / step), int(np.ceil(high / step)))
+        for (low, high), step in zip(box, spacing_mm, strict=True)
+    )
+    values = water[parts].astype(np.float64)
+    values = values[np.isfinite(values) & (values != 0)]
+    low, high = np.percentile(values, (1, 99.5)) if values.size else (0.0, 1.0)
+    return (float(low), float(high)) if high > low else (float(low) - 1, float(low) + 1)
+
+
+def _draw_outlines(
+    panel: Axes, labels: np.ndarray, spacing_mm: tuple[float, float], palette: Palette
+) -> None:
+    for m in MUSCLES:
+        lines = outlines_mm(labels == m.label, spacing_mm)
+        if lines:
+            path = Outline.make_compound_path(*(Outline(v, closed=True) for v in lines))
+            line = PathPatch(
+                path,
+                facecolor="none",
+                edgecolor=muscle_color(m, palette),
+                linewidth=2 * _LINE_PT,  # its outer half is cut off
+                joinstyle="round",
+                gid=m.key,
+            )
+            panel.add_patch(line)
+            line.set_clip_path(path, panel.transData)
+
+
+def _head(
+    paper: Axes, left: float, top: float, width: float, letter: str, found: LevelSlice
+) -> None:
+    y = top - _HEAD_MM + 1.2
+    write(paper, left + 0.3, y, letter, fontweight="bold")
+    write(paper, left + 3.8, y, found.level)
+    if found.index is not None:
+        style = {"fontsize": SMALL_PT, "color": "0.35", "ha": "right"}
+        write(paper, left + width - 0.3, y, f"slice {found.index}", **style)
+
+
+def _say_why_not(
+    paper: Axes, box_mm: tuple[float, float, float, float], reason: str
+) -> None:
+    left, bottom, width, height = box_mm
+    paper.add_patch(Rectangle((left, bottom), width, height, color="0.93"))
+    text = textwrap.fill(f"This level cannot be told: {reason}.", int(width / 1.25))
+    style = {"fontsize": SMALL_PT, "color": "0.2", "ha": "center", "va": "center"}
+    write(paper, left + width / 2, bottom + height / 2, text, **style)
+
+
+def _letters(panel: Axes, box: Box, width_mm: float) -> None:
+    """Side letters, placed in patient coordinates so that they turn with the image."""
+    (left, right), (posterior, anterior) = box
+    scale = (right - left) / width_mm  # patient's millimetres per millimetre of paper
+    x, y, pad = (left + right) / 2, (posterior + anterior) / 2, 2.2 * scale
+    halo = [withStroke(linewidth=1.5, foreground="black")]
+    style = {"color": "white", "ha": "center", "va": "center", "path_effects": halo}
+    for letter, x_mm, y_mm in (
+        ("R", right - pad, y),
+        ("L", left + pad, y),
+        ("A", x, anterior - pad),
+        ("P", x, posterior + pad),
+    ):
+        write(panel, x_mm, y_mm, letter, fontsize=TEXT_PT, **style)
+
+
+def _scale_bar(panel: Axes, box: Box, width_mm: float) -> None:
+    """20 mm of the patient, in the lower corner of the patient's left."""
+    scale = (box[0][1] - box[0][0]) / width_mm
+    x, y = box[0][0] + 1.5 * scale, box[1][0] + 1.5 * scale
+    panel.add_patch(Rectangle((x, y), _BAR_MM, 0.5 * scale, color="white", linewidth=0))
+    halo = [withStroke(linewidth=1.5, foreground="black")]
+    style = {"color": "white", "ha": "center", "va": "bottom", "path_effects": halo}
+    label = f"{_BAR_MM:g} mm"
+    write(panel, x + _BAR_MM / 2, y + scale, label, fontsize=SMALL_PT, **style)

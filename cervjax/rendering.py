@@ -1,0 +1,152 @@
+"""Figure 2 of the paper: the muscles in three dimensions, a still picture.
+
+A parallel projection, so that the page's scale holds at any depth. Triangles that
+face away are left out, the others drawn from far to near, shaded smoothly.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import TriMesh
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.tri import Triangulation
+
+from cervjax.meshes import Mesh
+from cervjax.print_page import (
+    PAGE_MM,
+    SMALL_PT,
+    Palette,
+    add_panel,
+    draw_foot,
+    foot_mm,
+    muscle_color,
+    new_page,
+    write,
+)
+from cervjax.views import VIEWS, View
+
+_HEAD_MM, _RIM_MM, _GAP_MM = 5.0, 4.5, 3.0
+_BAR_MM = 20.0
+_LIGHT = np.array([-0.28, 0.5, 0.82])  # right, up, towards the viewer
+_AMBIENT, _SHINE, _SHININESS = 0.42, 0.18, 24
+_HAZE = 0.22  # how much paler the farthest point is
+
+
+def rendering_figure(
+    meshes: Sequence[Mesh],
+    *,
+    views: Sequence[View] = VIEWS,
+    remark: str = "",
+    width_mm: float = PAGE_MM,
+    palette: Palette = "sides",
+) -> Figure:
+    """The muscles from several sides, all on one scale, two panels in a row.
+
+    Args:
+        meshes: of `meshes.muscle_meshes`.
+        views: from where.
+        remark: one line for the foot of the page.
+        width_mm: 180 for a page, 85 for a column.
+        palette: whether sides differ in colour.
+
+    Returns:
+        A figure for `print_page.save_page`, PNG.
+
+    Raises:
+        ValueError: no mesh or no view.
+    """
+    if not meshes or not views:
+        raise ValueError(
+            f"{len(meshes)} meshes and {len(views)} views make no picture; "
+            "give at least one of each"
+        )
+    points = np.concatenate([mesh.vertices for mesh in meshes])
+    middle = (points.min(0) + points.max(0)) / 2
+    half = (points.max(0) - points.min(0)) / 2
+    sizes = np.array([2 * np.abs(view.project(half[None])[0, :2]) for view in views])
+
+    columns = min(len(views), 2)
+    rows = -(-len(views) // columns)
+    panel_w = (width_mm - _GAP_MM * (columns - 1)) / columns
+    scale = (panel_w - 2 * _RIM_MM) / sizes[:, 0].max()  # paper per patient
+    heights = [
+        scale * sizes[row * columns : (row + 1) * columns, 1].max() + 2 * _RIM_MM
+        for row in range(rows)
+    ]
+    height_mm = sum(heights) + rows * _HEAD_MM + foot_mm(width_mm)
+    figure, paper = new_page(width_mm, height_mm)
+    top = height_mm
+    for i, view in enumerate(views):
+        row, column = divmod(i, columns)
+        if column == 0 and row:
+            top -= _HEAD_MM + heights[row - 1]
+        left = column * (panel_w + _GAP_MM)
+        y = top - _HEAD_MM + 1.2
+        write(paper, left + 0.3, y, "abcdefgh"[i], fontweight="bold")
+        write(paper, left + 3.8, y, f"from the {view.name}")
+        bottom = top - _HEAD_MM - heights[row]
+        panel = add_panel(figure, (left, bottom, panel_w, heights[row]))
+        reach = panel_w / scale / 2, heights[row] / scale / 2
+        panel.set(xlim=(-reach[0], reach[0]), ylim=(-reach[1], reach[1]))
+        panel.add_collection(_surface(meshes, middle, view, palette), autolim=False)
+        _letters(panel, view, sizes[i] / 2, 2.2 / scale)
+        if i == 0:
+            _scale_bar(panel, reach, scale)
+    draw_foot(paper, [mesh.muscle for mesh in meshes], palette, remark)
+    return figure
+
+
+def _surface(
+    meshes: Sequence[Mesh], middle: np.ndarray, view: View, palette: Palette
+) -> TriMesh:
+    """All muscles as one set of triangles, so that they hide each other rightly."""
+    places, colors, faces, offset = [], [], [], 0
+    for mesh in meshes:
+        at = view.project(mesh.vertices - middle)
+        a, b, c = (at[mesh.faces[:, i], :2] for i in range(3))
+        ab, ac = b - a, c - a
+        near = ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0] > 0  # seen from outside
+        color = np.array(muscle_color(mesh.muscle, palette))
+        places.append(at)
+        colors.append(_shade(color, view.project(mesh.normals)))
+        faces.append(mesh.faces[near] + offset)
+        offset += len(at)
+    at, color, face = map(np.concatenate, (places, colors, faces))
+    depth = at[:, 2]
+    far = (depth.max() - depth) / max(float(np.ptp(depth)), 1e-9)
+    color = color + _HAZE * far[:, None] * (1 - color)
+    face = face[np.argsort(depth[face].mean(1), kind="stable")]
+    surface = TriMesh(Triangulation(at[:, 0], at[:, 1], face))
+    surface.set_facecolor(np.c_[color, np.ones(len(color))].tolist())
+    return surface
+
+
+def _shade(color: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """Colours of points in one light and a soft surrounding, with a little shine."""
+    light = _LIGHT / np.linalg.norm(_LIGHT)
+    lit = np.clip(normals @ light, 0, 1)[:, None]
+    halfway = light + (0, 0, 1)
+    halfway /= np.linalg.norm(halfway)
+    shine = _SHINE * np.clip(normals @ halfway, 0, 1)[:, None] ** _SHININESS
+    facing = np.clip(normals[:, 2:], 0, 1)  # darker towards the outline
+    bright = (_AMBIENT + (1 - _AMBIENT) * lit) * (0.72 + 0.28 * facing)
+    return np.clip(color * bright + shine, 0, 1)
+
+
+def _letters(panel: Axes, view: View, half: np.ndarray, pad: float) -> None:
+    """The patient's sides around the muscles."""
+    style = {"color": "0.25", "ha": "center", "va": "center"}
+    for side, letter in view.letters.items():
+        x = {"left": -half[0] - pad, "right": half[0] + pad}.get(side, 0.0)
+        y = {"bottom": -half[1] - pad, "top": half[1] + pad}.get(side, 0.0)
+        write(panel, x, y, letter, **style)
+
+
+def _scale_bar(panel: Axes, reach: tuple[float, float], scale: float) -> None:
+    """20 mm of the patient, in the lower right corner."""
+    x, y = reach[0] - _BAR_MM - 0.5 / scale, -reach[1] + 0.5 / scale
+    panel.add_patch(Rectangle((x, y), _BAR_MM, 0.5 / scale, color="0.25", linewidth=0))
+    style = {"fontsize": SMALL_PT, "color": "0.25", "ha": "center", "va": "bottom"}
+    write(panel, x + _BAR_MM / 2, y + 1 / scale, f"{_BAR_MM:g} mm", **style)

@@ -13,6 +13,7 @@ from cervjax import __version__
 from cervjax.commands import (
     INTERRUPTED,
     NOT_STARTED,
+    cohort,
     convert,
     demo,
     evaluate,
@@ -166,7 +167,20 @@ def _parser() -> argparse.ArgumentParser:
                        help="sides: left muscles are lighter")  # fmt: skip
     seven.add_argument("--no-page", dest="page", action="store_false",
                        help="without the interactive page and plotly")  # fmt: skip
-    for command in (one, two, three, four, five, six, seven):
+    eight = commands.add_parser(
+        "cohort", help="statistics of a cohort, as in the paper"
+    )
+    eight.set_defaults(command=cohort)
+    eight.add_argument("measurements", type=Path, help="measurements.csv of infer")
+    eight.add_argument("participants", type=Path, help="BIDS participants.tsv")
+    eight.add_argument("-o", "--output", type=Path, required=True, help="folder")
+    eight.add_argument("--mfi-column", default="mfi_percent", metavar="NAME",
+                       help="holds the MFI (default %(default)s)")  # fmt: skip
+    eight.add_argument("--sessions", nargs="+", default=(), metavar="LABEL",
+                       help="session to use, or the first and the second")  # fmt: skip
+    eight.add_argument("--uncentred", action="store_true",
+                       help="leave age and BMI uncentred, as SPSS does")  # fmt: skip
+    for command in (one, two, three, four, five, six, seven, eight):
         command.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
 

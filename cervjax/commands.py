@@ -188,6 +188,21 @@ def evaluate(args: argparse.Namespace) -> int:
     return SOME_FAILED if failed else OK
 
 
+def cohort(args: argparse.Namespace) -> int:
+    """Analyses a cohort: muscles, sex, age, BMI, change between two sessions."""
+    from cervjax.cohort.report import run
+
+    run(
+        args.measurements,
+        args.participants,
+        args.output,
+        mfi_column=args.mfi_column,
+        sessions=args.sessions,
+        centred=not args.uncentred,
+    )
+    return OK
+
+
 def figures(args: argparse.Namespace) -> int:
     """Draws the paper's Figures 1 and 2 of scans that have masks."""
     from cervjax.paper_figures import write_figures

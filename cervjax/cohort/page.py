@@ -1,0 +1,219 @@
+"""The cohort's report as a page of Markdown that a clinician can read."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from cervjax.anatomy import MUSCLES
+from cervjax.cohort import LIMITS
+from cervjax.cohort.analysis import Outcome, Rows
+from cervjax.cohort.assembly import Cohort, modelled
+from cervjax.cohort.repeated import GREENHOUSE_GEISSER
+
+_COVARIATES = {"age_years": ("age", "year"), "bmi_kg_m2": ("BMI", "kg/m2")}
+
+
+def p_text(p: float) -> str:
+    """Three decimals, ``<0.001`` below them."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def f_text(row: dict[str, Any]) -> str:
+    """An F test as papers write it: ``F(4.5, 361.8) = 66.22``."""
+    df = (f"{v:.0f}" if float(v).is_integer() else f"{v:.1f}"
+          for v in (row["df"], row["error_df"]))  # fmt: skip
+    return f"F({', '.join(df)}) = {row['f']:.2f}"
+
+
+def f_sentence(row: dict[str, Any]) -> str:
+    """An F test with p and partial eta squared."""
+    p = p_text(row["p"])
+    p = f"p {p}" if p[0] == "<" else f"p = {p}"
+    return f"{f_text(row)}, {p}, partial eta squared {row['partial_eta_squared']:.2f}"
+
+
+def page(
+    cohort: Cohort,
+    results: list[tuple[Outcome, dict[str, Rows]]],
+    *,
+    centred: bool,
+    figures: list[tuple[str, str]],
+) -> str:
+    """The whole page.
+
+    Args:
+        cohort: who is in it.
+        results: each outcome with the tables of `analysis.analyse`.
+        centred: whether the repeated-measures model had centred covariates.
+        figures: file name and caption of the pictures to show.
+    """
+    parts = ["# Neck muscles of a cohort", f"**{LIMITS}**", *_people(cohort)]
+    for outcome, tables in results:
+        parts += _outcome(cohort, outcome, tables, centred)
+    parts.append("## Figures")
+    parts += [f"![{caption}]({name})\n\n{caption}" for name, caption in figures]
+    parts += ["## Reading the tables", _NOTES]
+    return "\n\n".join(parts) + "\n"
+
+
+_NOTES = """\
+p is not corrected for the number of tests, as in the paper. p Holm guards against any
+false finding in its table, p FDR (Benjamini and Hochberg) against too large a share of
+them. Correlations are corrected for each covariate on its own, and so are the tests
+within people for each cure of non-sphericity.
+
+CI is the 95 % confidence interval. Adjusted means are those of a person of mean age and
+BMI. Differences of MFI are in percentage points.
+
+Every finding is an association in these people. None says what causes what, and none
+is a statement about one patient."""
+
+
+def _people(cohort: Cohort) -> list[str]:
+    women, men = (int((cohort.female == v).sum()) for v in (1, 0))
+    n = len(cohort.names)
+    rows = [["with a scan", str(n)], ["women, men", f"{women}, {men}"]]
+    for name, values in (("age, years", cohort.age_years), ("BMI, kg/m2", cohort.bmi)):
+        x = values[np.isfinite(values)]
+        if x.size > 1:
+            mean, sd = f"{x.mean():.1f}", f"{x.std(ddof=1):.1f}"
+            text = f"{mean} +- {sd} ({x.min():.1f} to {x.max():.1f})"
+            rows.append([f"{name}: mean +- SD (range)", text])
+    rows.append(["in the models of all muscles", str(int(modelled(cohort).sum()))])
+    parts = ["## People", _table(["", "participants"], rows)]
+    counts = Counter((e.reason, e.left_out_of) for e in cohort.exclusions)
+    parts.append("### Left out")
+    if not counts:
+        return [*parts, "Nothing and nobody."]
+    rows = [[reason, of, str(count)] for (reason, of), count in sorted(counts.items())]
+    return [*parts, _table(["reason", "left out of", "times"], rows),
+            "Each one is named in `exclusions.csv`."]  # fmt: skip
+
+
+def _outcome(
+    cohort: Cohort, outcome: Outcome, tables: dict[str, Rows], centred: bool
+) -> list[str]:
+    names = {m.abbreviation: m.name for m in MUSCLES}
+    unit, step = outcome.unit, outcome.step
+    session = f", session {cohort.sessions[0]}" if len(cohort.sessions) == 2 else ""
+    parts = [f"## {outcome.title}", f"Mean of both sides{session}."]
+    groups = {(r["muscle"], r["sex"]): r for r in tables["muscles"]}
+    rows = []
+    for muscle in cohort.muscles:
+        cells = [groups[muscle, g] for g in ("all", "female", "male")]
+        rows.append([muscle, names[muscle], *(
+            f"{c[f'mean_{unit}']:.1f} +- {c[f'sd_{unit}']:.1f} (n {c['n']})"
+            for c in cells
+        )])  # fmt: skip
+    parts.append(_table(["", "muscle", f"all, {outcome.axis}", "women", "men"], rows))
+
+    parts.append("### Do the muscles differ, and do sex, age and BMI act on all alike?")
+    how = "age and BMI centred" if centred else "age and BMI not centred, as SPSS does"
+    (s,) = tables["sphericity"]
+    mauchly = (
+        f"Mauchly's W {s['mauchly_w']:.3f}, chi2({s['df']}) = {s['chi2']:.1f}, p "
+        f"{p_text(s['p'])}"
+    )
+    if not np.isfinite(s["mauchly_w"]):
+        mauchly = "too few people for Mauchly's test"
+    parts.append(
+        f"Repeated-measures analysis of covariance, {s['n']} people with all muscles, "
+        f"Type III, {how}; {mauchly}; epsilon {s['epsilon_greenhouse_geisser']:.3f} "
+        f"(Greenhouse-Geisser), {s['epsilon_huynh_feldt']:.3f} (Huynh-Feldt, "
+        "Lecoutre). The table is after Greenhouse and Geisser."
+    )
+    inside = [r for r in tables["within"] if r["correction"] == GREENHOUSE_GEISSER]
+    rows = [
+        [r["term"].replace("bmi", "BMI"), *_f(r)] for r in inside + tables["between"]
+    ]
+    parts.append(_table(["term", *_F], rows))
+
+    parts.append("### Women and men, age and BMI held")
+    rows = [[
+        r["muscle"],
+        *(f"{r[f'mean_{g}_{unit}']:.1f} ({_ci(r, f'mean_{g}', unit)})"
+          for g in ("female", "male")),
+        f"{r[f'difference_{step}']:.1f} ({_ci(r, 'difference', step)})",
+        *_f(r),
+    ] for r in tables["sex"]]  # fmt: skip
+    head = ["muscle", "women, adjusted mean (CI)", "men", "difference", *_F]
+    parts.append(_table(head, rows))
+
+    for name, (word, per) in _COVARIATES.items():
+        other = "BMI" if word == "age" else "age"
+        parts.append(f"### {word[0].upper()}{word[1:]}, sex and {other} held")
+        rows = [[
+            r["muscle"], str(r["n"]), f"{r['r']:.2f} ({_ci(r, 'r', '', 2)})",
+            f"{r[f'slope_{step}_per_unit']:.3f} "
+            f"({_ci(r, 'slope', f'{step}_per_unit', 3)})",
+            *_p(r),
+        ] for r in tables["correlations"] if r["covariate"] == name]  # fmt: skip
+        head = ["muscle", "n", "partial r (CI)", f"{step} per {per} (CI)", *_P]
+        parts.append(_table(head, rows))
+
+    parts.append("### Muscle against muscle, paired t-tests")
+    rows = [[
+        f"{r['muscle']} less {r['less_muscle']}", str(r["n"]),
+        f"{r[f'difference_{step}']:.1f} ({_ci(r, 'difference', step)})",
+        f"t({r['df']}) = {r['t']:.2f}", f"{r['cohens_dz']:.2f}", *_p(r),
+    ] for r in tables["pairs"]]  # fmt: skip
+    head = ["muscles", "n", f"difference, {step} (CI)", "test", "dz", *_P]
+    parts.append(_table(head, rows))
+    return parts + (_change(cohort, outcome, tables) if "change" in tables else [])
+
+
+def _change(cohort: Cohort, outcome: Outcome, tables: dict[str, Rows]) -> list[str]:
+    step = outcome.step
+    first, second = cohort.sessions
+    rows = [[
+        r["muscle"], str(r["n"]),
+        f"{r[f'change_{step}']:.2f} ({_ci(r, 'change', step, 2)})",
+        f"{r[f'change_sd_{step}']:.2f}",
+        f"{r[f'limit_low_{step}']:.2f} to {r[f'limit_high_{step}']:.2f}",
+        f"{r[f'smallest_detectable_change_{step}']:.2f}",
+        f"t({r['df']}) = {r['t']:.2f}", *_p(r),
+    ] for r in tables["change"]]  # fmt: skip
+    head = ["muscle", "n", f"change, {step} (CI)", "SD", "limits of agreement",
+            "smallest detectable", "test", *_P]  # fmt: skip
+    beyond: dict[str, list[str]] = {}
+    for r in tables["change_participants"]:
+        if r["exceeds"]:
+            text = f"{r['muscle']} {r[f'change_{step}']:+.2f}"
+            beyond.setdefault(r["participant_id"], []).append(text)
+    parts = [
+        f"### Change from session {first} to session {second}",
+        _table(head, rows),
+        "The smallest detectable change of one person is 1.96 SD of the changes. It "
+        "holds what the measurement adds and what differs between people's true "
+        "changes: in people who really change it is too large. Take it from scans "
+        "repeated within days where there are any.",
+    ]
+    if not beyond:
+        return [*parts, "Nobody's change exceeds it."]
+    parts.append(f"{len(beyond)} participants have a change beyond it, in {step}:")
+    listed = [[who, ", ".join(texts)] for who, texts in sorted(beyond.items())]
+    return [*parts, _table(["participant", "muscles"], listed)]
+
+
+_P = ["p", "p Holm", "p FDR"]
+_F = ["test", "partial eta squared", *_P]
+
+
+def _f(row: dict[str, Any]) -> list[str]:
+    return [f_text(row), f"{row['partial_eta_squared']:.2f}", *_p(row)]
+
+
+def _p(row: dict[str, Any]) -> list[str]:
+    return [p_text(row[name]) for name in ("p", "p_holm", "p_fdr")]
+
+
+def _ci(row: dict[str, Any], stem: str, unit: str, digits: int = 1) -> str:
+    low, high = (row["_".join(filter(None, (stem, "ci", end, unit)))]
+                 for end in ("low", "high"))  # fmt: skip
+    return f"{low:.{digits}f} to {high:.{digits}f}"
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

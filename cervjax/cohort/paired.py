@@ -1,0 +1,58 @@
+"""Paired comparisons: of two muscles, or of two sessions.
+
+The smallest detectable change of one person is 1.96 SD of the differences between two
+measurements (de Vet et al., J Clin Epidemiol 2006;59:1033), which is half the width of
+Bland and Altman's limits of agreement (Lancet 1986;327:307).
+"""
+
+import numpy as np
+from scipy import stats
+
+_NORMAL = 1.96
+
+
+def paired_test(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
+    """Student's t-test of ``second - first``, over people who have both.
+
+    Args:
+        first: ``(n,)``, NaN where missing.
+        second: ``(n,)``, NaN where missing.
+
+    Returns:
+        n, mean and SD of the difference with 95 % confidence interval of the mean, t,
+        df, p and Cohen's dz (mean over SD of the difference).
+
+    Raises:
+        ValueError: fewer than 3 people have both, or the difference does not vary.
+    """
+    difference = second - first
+    difference = difference[np.isfinite(difference)]
+    n = difference.size
+    if n < 3:
+        raise ValueError(f"a paired test needs 3 people with both values, got {n}")
+    mean, sd = float(difference.mean()), float(difference.std(ddof=1))
+    size = np.abs(first[np.isfinite(first)]).max() + abs(mean)
+    if sd <= 1e-12 * size:
+        raise ValueError(f"the difference is {mean:g} in all {n} people")
+    se = sd / np.sqrt(n)
+    half = stats.t.ppf(0.975, n - 1) * se
+    return {
+        "n": n,
+        "difference": mean,
+        "difference_sd": sd,
+        "difference_ci_low": float(mean - half),
+        "difference_ci_high": float(mean + half),
+        "t": float(mean / se),
+        "df": n - 1,
+        "p": float(2 * stats.t.sf(abs(mean / se), n - 1)),
+        "cohens_dz": mean / sd,
+    }
+
+
+def agreement_limits(mean: float, sd: float) -> dict[str, float]:
+    """95 % limits of agreement, and the smallest detectable change of one person."""
+    return {
+        "limit_low": mean - _NORMAL * sd,
+        "limit_high": mean + _NORMAL * sd,
+        "smallest_detectable_change": _NORMAL * sd,
+    }

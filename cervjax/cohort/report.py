@@ -1,0 +1,184 @@
+"""What ``cervjax cohort`` leaves behind: tables, a page, figures and a summary."""
+
+import csv
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cervjax import __version__
+from cervjax.cohort import LIMITS
+from cervjax.cohort.analysis import MFI, VOLUME, Outcome, Rows, analyse
+from cervjax.cohort.assembly import Cohort, assemble, modelled
+from cervjax.cohort.checks import check
+from cervjax.cohort.inputs import read_measurements, read_participants
+from cervjax.cohort.page import f_sentence, page
+from cervjax.cohort.plots import covariate_figure, muscles_figure, pairs_figure, save
+from cervjax.cohort.repeated import GREENHOUSE_GEISSER
+from cervjax.files import sha256_of_file, write_atomically
+
+_CHANGE = [
+    f"{outcome.key}_{name}.csv"
+    for outcome in (MFI, VOLUME)
+    for name in ("change", "change_participants")
+]
+
+
+def run(
+    measurements: Path,
+    participants: Path,
+    out: Path,
+    *,
+    mfi_column: str = "mfi_percent",
+    sessions: Sequence[str] = (),
+    centred: bool = True,
+    say: Callable[[str], object] = print,
+) -> None:
+    """Analyses a cohort and writes everything into a folder.
+
+    Args:
+        measurements: table that ``cervjax infer`` writes.
+        participants: BIDS ``participants.tsv``.
+        out: folder, made if it is not there; files of an earlier run are replaced.
+        mfi_column: which column of the measurements is the MFI.
+        sessions: labels of the session to use, or of the first and the second.
+        centred: takes the means off age and BMI in the repeated-measures model.
+        say: called with lines for the user.
+
+    Raises:
+        ValueError: the tables cannot be read, or the analyses cannot be done with them.
+        OSError: a file cannot be read or written.
+    """
+    cohort = assemble(
+        read_measurements(measurements, mfi_column=mfi_column),
+        read_participants(participants),
+        sessions=sessions,
+    )
+    check(cohort, measurements, participants)
+    for line in _left_out(cohort):
+        say(line)
+    try:
+        results = [(o, analyse(cohort, o, centred=centred)) for o in (MFI, VOLUME)]
+    except ValueError as error:
+        raise ValueError(f"{measurements}: {error}") from error
+    out.mkdir(parents=True, exist_ok=True)
+    written = _write_tables(cohort, results, out)
+    figures = _write_figures(cohort, results[0][1], out)
+    text = page(cohort, results, centred=centred, figures=figures)
+    write_atomically(out / "cohort.md", lambda part: part.write_text(text, "utf-8"))
+    written += [f"{Path(n).stem}.{kind}" for n, _ in figures for kind in ("png", "pdf")]
+    summary = {
+        "limits": LIMITS,
+        "version": __version__,
+        "inputs": {str(p): sha256_of_file(p) for p in (measurements, participants)},
+        "settings": {"mfi_column": mfi_column, "centred": centred,
+                     "sessions": list(cohort.sessions)},
+        "participants": len(cohort.names),
+        "participants_in_models_of_all_muscles": int(modelled(cohort).sum()),
+        "left_out": _left_out(cohort),
+        "muscles": list(cohort.muscles),
+        "tests": {o.key: _main_tests(tables) for o, tables in results},
+        "files": [*written, "cohort.md"],
+    }  # fmt: skip
+    content = json.dumps(summary, indent=1) + "\n"
+    write_atomically(
+        out / "summary.json", lambda part: part.write_text(content, "utf-8")
+    )
+    for name in set(_CHANGE) - set(written):  # of an earlier run with two sessions
+        (out / name).unlink(missing_ok=True)
+    for term, test in summary["tests"]["mfi"].items():
+        say(f"MFI, {term}: {test}")
+    say(f"{out / 'cohort.md'}: {len(cohort.names)} participants; {LIMITS}")
+
+
+def _left_out(cohort: Cohort) -> list[str]:
+    counts = Counter((e.reason, e.left_out_of) for e in cohort.exclusions)
+    return [f"left out of {of}: {count} x {reason}"
+            for (reason, of), count in sorted(counts.items())]  # fmt: skip
+
+
+def _main_tests(tables: dict[str, Rows]) -> dict[str, str]:
+    """The repeated-measures model after Greenhouse and Geisser, in words."""
+    inside = [r for r in tables["within"] if r["correction"] == GREENHOUSE_GEISSER]
+    return {row["term"]: f_sentence(row) for row in inside + tables["between"]}
+
+
+def _write_tables(
+    cohort: Cohort, results: list[tuple[Outcome, dict[str, Rows]]], out: Path
+) -> list[str]:
+    tables = {"values.csv": _values(cohort)}
+    for outcome, found in results:
+        tables |= {f"{outcome.key}_{name}.csv": rows for name, rows in found.items()}
+    for name, rows in tables.items():
+        _write_csv(out / name, list(rows[0]), (row.values() for row in rows))
+    header = ["participant_id", "session", "muscle", "left_out_of", "reason"]
+    _write_csv(out / "exclusions.csv", header, cohort.exclusions)
+    return [*tables, "exclusions.csv"]
+
+
+def _values(cohort: Cohort) -> Rows:
+    """What was analysed: one row per participant, session and muscle that is there."""
+    sexes = np.where(cohort.female == 1, "F", np.where(cohort.female == 0, "M", ""))
+    return [
+        {"participant_id": cohort.names[i], "session": cohort.sessions[s],
+         "sex": str(sexes[i]), "age_years": float(cohort.age_years[i]),
+         "bmi_kg_m2": float(cohort.bmi[i]), "muscle": cohort.muscles[k],
+         "mfi_percent": float(cohort.mfi[s, i, k]),
+         "volume_ml": float(cohort.volume[s, i, k])}
+        for i in range(len(cohort.names))
+        for s in range(len(cohort.sessions))
+        for k in range(len(cohort.muscles))
+        if np.isfinite(cohort.mfi[s, i, k])
+    ]  # fmt: skip
+
+
+def _write_figures(
+    cohort: Cohort, tables: dict[str, Rows], out: Path
+) -> list[tuple[str, str]]:
+    """Draws the MFI; returns the PNGs with captions."""
+    sex, correlations = tables["sex"], tables["correlations"]
+    figures = {
+        "figure5_mfi_by_muscle": (
+            muscles_figure(cohort, sex, MFI),
+            "MFI per muscle and sex. Diamonds: means adjusted for age and BMI, with 95 "
+            "% confidence intervals; p of the difference between the sexes.",
+        ),
+        "figure6_mfi_by_age": (
+            covariate_figure(cohort, sex, correlations, MFI, "age_years"),
+            "MFI and age, with the regression line adjusted for sex and BMI, partial "
+            "correlation and p.",
+        ),
+        "figure6_mfi_by_bmi": (
+            covariate_figure(cohort, sex, correlations, MFI, "bmi_kg_m2"),
+            "MFI and BMI, with the regression line adjusted for sex and age, partial "
+            "correlation and p.",
+        ),
+        "figure_mfi_pairs": (
+            pairs_figure(cohort, tables["pairs"], MFI),
+            "MFI of every muscle against every other; above the diagonal the mean "
+            "difference (row less column) with 95 % confidence interval and p.",
+        ),
+    }
+    for stem, (figure, _) in figures.items():
+        save(figure, out / stem)
+    return [(f"{stem}.png", caption) for stem, (_, caption) in figures.items()]
+
+
+def _write_csv(path: Path, header: list[str], rows: Iterable[Iterable[Any]]) -> None:
+    """One table; its last column says what it may be used for."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*header, "limits"])
+    writer.writerows([*map(_cell, row), LIMITS] for row in rows)
+    write_atomically(path, lambda part: part.write_text(text.getvalue(), "utf-8"))
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}" if math.isfinite(value) else ""
+    return str(value)

@@ -13,6 +13,7 @@ from cervjax import __version__
 from cervjax.commands import (
     INTERRUPTED,
     NOT_STARTED,
+    balance,
     cohort,
     convert,
     demo,
@@ -180,7 +181,15 @@ def _parser() -> argparse.ArgumentParser:
                        help="session to use, or the first and the second")  # fmt: skip
     eight.add_argument("--uncentred", action="store_true",
                        help="leave age and BMI uncentred, as SPSS does")  # fmt: skip
-    for command in (one, two, three, four, five, six, seven, eight):
+    nine = commands.add_parser(
+        "balance", help="make volumes right on average, on labelled scans"
+    )
+    nine.set_defaults(command=balance)
+    nine.add_argument("source", type=Path, help="as --weights of infer")
+    nine.add_argument("scans", type=Path, help="labelled scans, not to be judged by")
+    nine.add_argument("target", type=Path, help="FILE.safetensors")
+    nine.add_argument("--number", type=_positive, help="so many of the scans")
+    for command in (one, two, three, four, five, six, seven, eight, nine):
         command.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
 

@@ -123,6 +123,28 @@ def convert(args: argparse.Namespace) -> int:
     return OK
 
 
+def balance(args: argparse.Namespace) -> int:
+    """Shifts the last bias so that volumes are right on labelled scans."""
+    from cervjax.balance import balance as balanced
+    from cervjax.labelled import find_labelled
+    from cervjax.weights import load_weights, save_weights
+
+    _use_device(None)
+    weights = load_weights(args.source)
+    found, problems = find_labelled(args.scans)
+    for problem in problems:
+        print(f"left out: {problem.scan}: {problem.message}; {problem.mend}")
+    scans = found[: args.number]
+    print(f"{len(scans)} labelled scan(s) of {args.scans}", flush=True)
+    weights, shift, ratio = balanced(weights, scans)
+    note = f"; volumes balanced on {len(scans)} scan(s) of {args.scans.name}"
+    card = replace(weights.card, source=weights.card.source + note)
+    digest = save_weights(args.target, weights.variables, card)
+    print(f"shifts {shift.round(2)}, volume ratios {ratio.round(3)}")
+    print(f"{args.target}: sha256 {digest}")
+    return OK
+
+
 def landmarks(args: argparse.Namespace) -> int:
     """Learns histogram landmarks from a folder of scans."""
     from cervjax.dixon import read_scan

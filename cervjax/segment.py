@@ -181,6 +181,28 @@ def _kept(
     return low, high
 
 
+def whole_logits(
+    variables: Mapping[str, Any],
+    image: np.ndarray,
+    margin: tuple[int, int, int] = (0, 0, 0),
+    *,
+    mirror: bool = False,
+) -> np.ndarray:
+    """The half-resolution logits behind `segment_whole`, for `labels_of_logits`."""
+    bucket = _extend(image, bucket_shape(image.shape[:3]))
+    flat = margin if _is_flat(image, margin) else (0, 0, 0)
+    return np.asarray(_margin_logits(variables, bucket[None], margin, flat, mirror))
+
+
+def labels_of_logits(
+    logits: np.ndarray, shape: tuple[int, ...], margin: tuple[int, int, int] = (0, 0, 0)
+) -> Segmentation:
+    """What `segment_whole` makes of `whole_logits` of an image (x, y, z)."""
+    size = tuple(n - 2 * m for n, m in zip(shape, margin, strict=True))
+    found = _margin_labels(logits, bucket_shape(shape), margin)
+    return Segmentation(*(np.asarray(a)[0][_first(size)] for a in found))
+
+
 @functools.partial(jax.jit, static_argnames=("margin", "flat", "mirror"))
 def _predict(
     variables: Mapping[str, Any],
@@ -190,18 +212,42 @@ def _predict(
     mirror: bool = False,
 ) -> tuple[Array, Array]:
     """Labels and confidence of a batch, without the margin at the ends of each axis."""
-    sizes = batch.shape[1:4]
-    inside = tuple((m, n - m) for m, n in zip(margin, sizes, strict=True))
-    region = needed(inside, 2, tuple(n // 2 for n in sizes))
+    logits = _margin_logits(variables, batch, margin, flat, mirror)
+    return _margin_labels(logits, batch.shape[1:4], margin)
+
+
+@functools.partial(jax.jit, static_argnames=("margin", "flat", "mirror"))
+def _margin_logits(
+    variables: Mapping[str, Any],
+    batch: Array,
+    margin: tuple[int, int, int],
+    flat: tuple[int, int, int],
+    mirror: bool,
+) -> Array:
+    """Half-resolution logits of what the labels without the margin depend on."""
+    region = _half_region(batch.shape[1:4], margin)
     logits = _logits(variables, batch, region, flat)
     if mirror:
         logits = (logits + _mirrored_logits(variables, batch, region, flat)) / 2
+    return logits
+
+
+@functools.partial(jax.jit, static_argnames=("sizes", "margin"))
+def _margin_labels(
+    logits: Array, sizes: tuple[int, ...], margin: tuple[int, int, int]
+) -> tuple[Array, Array]:
+    region = _half_region(sizes, margin)
     cut = tuple(
-        slice(first - 2 * low, stop - 2 * low)
-        for (first, stop), (low, _) in zip(inside, region, strict=True)
+        slice(m - 2 * low, n - m - 2 * low)
+        for m, n, (low, _) in zip(margin, sizes, region, strict=True)
     )
     labels, confidence = upsampled_labels(logits)
     return labels[:, *cut], confidence[:, *cut]
+
+
+def _half_region(sizes: tuple[int, ...], margin: tuple[int, int, int]) -> Region:
+    inside = tuple((m, n - m) for m, n in zip(margin, sizes, strict=True))
+    return needed(inside, 2, tuple(n // 2 for n in sizes))
 
 
 def _logits(variables, batch: Array, region: Region, flat: tuple[int, ...]) -> Array:

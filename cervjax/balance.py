@@ -1,0 +1,117 @@
+"""Volumes that are right on average: shifts of the last bias, from labelled scans.
+
+A network that is unsure of an outline draws it where its loss is least, which need not
+be where the volume is right. A constant added to a muscle's logit moves its outline
+everywhere a little; here it is chosen so that predicted and reference volumes agree.
+Both sides of a muscle get the same shift. Nothing else of the network changes.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from cervjax.anatomy import NUM_CLASSES
+from cervjax.dixon import read_scan
+from cervjax.inference import Settings, prepare_images
+from cervjax.labelled import LabelledScan, read_labels
+from cervjax.preprocess import resample_labels
+from cervjax.segment import labels_of_logits, whole_logits
+from cervjax.weights import Weights
+
+REACH = 3.0
+"""Shifts are sought from minus to plus this, in units of the logits."""
+TOLERANCE = 0.002
+"""Of the logarithm of a mean volume ratio."""
+CLEAR = 0.05
+"""Smaller moves tell nothing of how volumes follow."""
+_PAIR = np.repeat(np.arange(7), 2)  # of labels 1-14
+
+
+class _Case(NamedTuple):
+    """A scan: half-resolution logits, shapes, voxels of each label in the reference."""
+
+    logits: np.ndarray
+    padded: tuple[int, ...]
+    shape: tuple[int, ...]
+    reference: np.ndarray
+
+
+def balance(
+    weights: Weights,
+    scans: Sequence[LabelledScan],
+    *,
+    rounds: int = 10,
+    say: Callable[[str], object] = print,
+) -> tuple[Weights, np.ndarray, np.ndarray]:
+    """Shifts the muscles' biases until mean volume ratios are 1.
+
+    By secants, all seven muscles at once; the logits of every scan stay in memory.
+
+    Args:
+        weights: to start from; their ``head_bias`` is shifted.
+        scans: labelled; best others than those that judge the result.
+        rounds: at most.
+        say: receives lines.
+
+    Returns:
+        Weights with another bias (card and digest as they were), the shifts (7,), in
+        the order of the labels, and the mean volume ratios (7,) reached.
+
+    Raises:
+        ValueError: there is no scan, or one cannot be used.
+    """
+    if not scans:
+        raise ValueError("balancing volumes needs at least one labelled scan")
+    cases = []
+    for scan in scans:
+        cases.append(_case(weights, scan))
+        say(f"  {scan.scan.name}")
+    keep = weights.card.recipe.keep_last_plane
+    padding = weights.card.recipe.padding
+    shift, slope = np.zeros(7), np.full(7, 0.5)
+    tried: list[tuple[np.ndarray, np.ndarray]] = []
+    for number in range(rounds):
+        ratios = [_volume_ratio(case, shift, padding, keep) for case in cases]
+        excess = np.log(np.maximum(np.nanmean(ratios, axis=0), 1e-3))
+        say(f"round {number}: mean volume ratios {np.exp(excess).round(3)}")
+        if tried:
+            moved, change = shift - tried[-1][0], excess - tried[-1][1]
+            clear = np.abs(moved) > CLEAR
+            secant = np.clip(change / np.where(clear, moved, 1), 0.05, 3.0)
+            slope = np.where(clear, secant, slope)
+        tried.append((shift, excess))
+        if np.nanmax(np.abs(excess)) < TOLERANCE:
+            break
+        step = np.clip(-np.nan_to_num(excess) / slope, -1.0, 1.0)
+        shift = np.clip(shift + step, -REACH, REACH)
+    shift, excess = min(tried, key=lambda pair: float(np.nanmax(np.abs(pair[1]))))
+    ratio = np.exp(excess)
+    variables: dict[str, Any] = jax.tree.map(np.array, weights.variables)
+    variables["params"]["head_bias"][1:] += shift[_PAIR].astype(np.float32)
+    return weights._replace(variables=variables), shift, ratio
+
+
+def _case(weights: Weights, scan: LabelledScan) -> _Case:
+    images = read_scan(scan.scan)
+    reference = read_labels(scan.labels, images.grid)
+    recipe = weights.card.recipe
+    prepared = prepare_images(images, recipe, Settings("whole"))
+    logits = whole_logits(
+        weights.variables, prepared.image, recipe.padding, mirror=weights.card.mirror
+    )
+    counts = np.bincount(reference.reshape(-1), minlength=NUM_CLASSES)
+    return _Case(logits, prepared.image.shape[:3], reference.shape, counts)
+
+
+def _volume_ratio(
+    case: _Case, shift: np.ndarray, padding: tuple[int, int, int], keep: bool
+) -> np.ndarray:
+    """Predicted over reference volume of the seven muscles, mean of both sides."""
+    moved = case.logits + np.r_[0, shift[_PAIR]].astype(np.float32)
+    labels = labels_of_logits(moved, case.padded, padding).labels
+    labels = resample_labels(labels, case.shape, keep_last_plane=keep)
+    counts = np.bincount(labels.reshape(-1), minlength=NUM_CLASSES)
+    reference = np.where(case.reference > 0, case.reference, np.nan)
+    return np.nanmean((counts / reference)[1:].reshape(7, 2), axis=1)

@@ -1,0 +1,52 @@
+"""Balanced volumes: a bias that is known to be wrong is found."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+from conftest import network_variables, save_nifti, save_pair
+
+from cervjax.cli import main
+from cervjax.weights import load_weights, save_weights
+
+SHIFTS = np.array([0.4, -0.3, 0.8, -0.6, 0.0, 0.5, -0.9])
+
+
+def test_a_known_shift_is_found(tmp_path, two_blobs, random_weights, capsys):
+    """The reference is what the same network says with another bias."""
+    weights = load_weights(random_weights)
+    scans = save_pair(tmp_path / "scans", two_blobs)
+    truth = network_variables()
+    truth["params"]["head_bias"][1:] += np.repeat(SHIFTS, 2).astype(np.float32)
+    save_weights(tmp_path / "truth.safetensors", truth, weights.card)
+    out = tmp_path / "out"
+    flags = ["--weights", str(tmp_path / "truth.safetensors")]
+    assert main(["infer", str(scans), "-o", str(out), *flags]) == 0
+    mask = nib.load(out / "sub-1_dseg.nii.gz")
+    labels = np.asarray(mask.dataobj).astype(np.uint8)
+    save_nifti(scans / "sub-1_dseg.nii.gz", labels, mask.affine)
+    target = tmp_path / "balanced.safetensors"
+    assert main(["balance", str(random_weights), str(scans), str(target)]) == 0
+    balanced = load_weights(target)
+    assert "balanced on 1 scan" in balanced.card.source
+    before, after = (w.variables["params"]["head_bias"] for w in (weights, balanced))
+    found = (after - before)[1:].reshape(7, 2)
+    assert np.allclose(found[:, 0], found[:, 1]) and after[0] == before[0]
+    # Only labels that occur can be told, and here, where background hardly does,
+    # only against each other.
+    occurs = np.bincount(labels.ravel(), minlength=15)[1:].reshape(7, 2).min(1) > 300
+    assert occurs.sum() >= 2
+    error = found[occurs, 0] - SHIFTS[occurs]
+    assert np.ptp(SHIFTS[occurs]) > 0.8 and np.ptp(error) < 0.1
+    flags = ["--weights", str(target), "--overwrite"]
+    assert main(["infer", str(scans), "-o", str(out), *flags]) == 0
+    again = np.asarray(nib.load(out / "sub-1_dseg.nii.gz").dataobj)
+    assert np.mean(again != labels) < 0.02
+
+
+def test_no_scan(tmp_path, random_weights, capsys):
+    (tmp_path / "empty").mkdir()
+    where = [str(tmp_path / "empty"), str(tmp_path / "t.safetensors")]
+    assert main(["balance", str(random_weights), *where]) == 2
+    assert "nothing to learn from" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["balance", str(random_weights)])

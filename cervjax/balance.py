@@ -22,7 +22,7 @@ from cervjax.weights import Weights
 
 REACH = 3.0
 """Shifts are sought from minus to plus this, in units of the logits."""
-TOLERANCE = 0.002
+TOLERANCE = 0.005
 """Of the logarithm of a mean volume ratio."""
 CLEAR = 0.05
 """Smaller moves tell nothing of how volumes follow."""
@@ -42,16 +42,18 @@ def balance(
     weights: Weights,
     scans: Sequence[LabelledScan],
     *,
+    target: float = 1.0,
     rounds: int = 10,
     say: Callable[[str], object] = print,
 ) -> tuple[Weights, np.ndarray, np.ndarray]:
-    """Shifts the muscles' biases until mean volume ratios are 1.
+    """Shifts the muscles' biases until mean volume ratios are right.
 
     By secants, all seven muscles at once; the logits of every scan stay in memory.
 
     Args:
         weights: to start from; their ``head_bias`` is shifted.
         scans: labelled; best others than those that judge the result.
+        target: mean volume ratio; a little under 1 keeps fat beside a muscle out.
         rounds: at most.
         say: receives lines.
 
@@ -60,8 +62,10 @@ def balance(
         the order of the labels, and the mean volume ratios (7,) reached.
 
     Raises:
-        ValueError: there is no scan, or one cannot be used.
+        ValueError: there is no scan, or one cannot be used; the target makes no sense.
     """
+    if not 0.5 <= target <= 2:
+        raise ValueError(f"the target must be a volume ratio near 1, got {target:g}")
     if not scans:
         raise ValueError("balancing volumes needs at least one labelled scan")
     cases = []
@@ -74,8 +78,9 @@ def balance(
     tried: list[tuple[np.ndarray, np.ndarray]] = []
     for number in range(rounds):
         ratios = [_volume_ratio(case, shift, padding, keep) for case in cases]
-        excess = np.log(np.maximum(np.nanmean(ratios, axis=0), 1e-3))
-        say(f"round {number}: mean volume ratios {np.exp(excess).round(3)}")
+        ratio = np.nanmean(ratios, axis=0)
+        excess = np.log(np.maximum(ratio, 1e-3) / target)
+        say(f"round {number}: mean volume ratios {ratio.round(3)}")
         if tried:
             moved, change = shift - tried[-1][0], excess - tried[-1][1]
             clear = np.abs(moved) > CLEAR
@@ -87,7 +92,7 @@ def balance(
         step = np.clip(-np.nan_to_num(excess) / slope, -1.0, 1.0)
         shift = np.clip(shift + step, -REACH, REACH)
     shift, excess = min(tried, key=lambda pair: float(np.nanmax(np.abs(pair[1]))))
-    ratio = np.exp(excess)
+    ratio = target * np.exp(excess)
     variables: dict[str, Any] = jax.tree.map(np.array, weights.variables)
     variables["params"]["head_bias"][1:] += shift[_PAIR].astype(np.float32)
     return weights._replace(variables=variables), shift, ratio

@@ -189,6 +189,10 @@ def _parser() -> argparse.ArgumentParser:
     nine.add_argument("scans", type=Path, help="labelled scans, not to be judged by")
     nine.add_argument("target", type=Path, help="FILE.safetensors")
     nine.add_argument("--number", type=_positive, help="so many of the scans")
+    nine.add_argument("--volume-ratio", type=float, default=1.0, metavar="RATIO",
+                      help="to reach (default %(default)s)")  # fmt: skip
+    nine.add_argument("--mirror", action=argparse.BooleanOptionalAction,
+                      help="run on the mirrored scan too, then and later")  # fmt: skip
     for command in (one, two, three, four, five, six, seven, eight, nine):
         command.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser

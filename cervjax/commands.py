@@ -68,7 +68,8 @@ def infer(args: argparse.Namespace) -> int:
     )
     print(f"cervjax {__version__} on {device_name()}, {settings.mode} mode")
     print(f"weights {weights.card.name}, sha256 {weights.sha256}")
-    print(f"        {weights.card.source}; {weights.card.limits}")
+    print(f"        {weights.card.source}")
+    print(weights.card.limits)
     print(f"{len(scans)} scan(s), results in {args.output}", flush=True)
     with tqdm(total=len(scans), unit="scan", disable=len(scans) == 0) as bar:
         failures = run(
@@ -131,13 +132,17 @@ def balance(args: argparse.Namespace) -> int:
 
     _use_device(None)
     weights = load_weights(args.source)
+    if args.mirror is not None:
+        card = replace(weights.card, mirror=args.mirror)
+        weights = weights._replace(card=card)
     found, problems = find_labelled(args.scans)
     for problem in problems:
         print(f"left out: {problem.scan}: {problem.message}; {problem.mend}")
     scans = found[: args.number]
     print(f"{len(scans)} labelled scan(s) of {args.scans}", flush=True)
-    weights, shift, ratio = balanced(weights, scans)
-    note = f"; volumes balanced on {len(scans)} scan(s) of {args.scans.name}"
+    weights, shift, ratio = balanced(weights, scans, target=args.volume_ratio)
+    note = f"; volumes balanced to {args.volume_ratio:g} on {len(scans)} scan(s) of "
+    note += args.scans.name
     card = replace(weights.card, source=weights.card.source + note)
     digest = save_weights(args.target, weights.variables, card)
     print(f"shifts {shift.round(2)}, volume ratios {ratio.round(3)}")

@@ -27,7 +27,7 @@ def test_a_known_shift_is_found(tmp_path, two_blobs, random_weights, capsys):
     target = tmp_path / "balanced.safetensors"
     assert main(["balance", str(random_weights), str(scans), str(target)]) == 0
     balanced = load_weights(target)
-    assert "balanced on 1 scan" in balanced.card.source
+    assert "balanced to 1 on 1 scan" in balanced.card.source
     before, after = (w.variables["params"]["head_bias"] for w in (weights, balanced))
     found = (after - before)[1:].reshape(7, 2)
     assert np.allclose(found[:, 0], found[:, 1]) and after[0] == before[0]

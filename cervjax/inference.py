@@ -119,6 +119,12 @@ def segment_prepared(
                 f"the padded scan {size} is smaller than the window {settings.window} "
                 "and was extended (NiftyNet stops here)"
             )
+        if weights.card.mode == "whole" and settings.window[2] < size[2]:
+            warnings.append(
+                f"windows of {settings.window[2]} slices of {size[2]}: these weights "
+                "find a muscle's levels from the whole height; give --window X Y "
+                f"{-(-size[2] // 8) * 8}"
+            )
         found = segment_windows(
             weights.variables,
             prepared.image,

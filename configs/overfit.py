@@ -1,8 +1,9 @@
 """Can it learn at all? One clean digital neck, no augmentation.
 
 Command: ``python train.py --config configs/overfit.py --workdir runs/overfit``.
-Seen on two busy CPU cores with 300 steps (six minutes): training Dice 0.77 after 100,
-0.84 after 200, 0.86 after 300. 0.95 was not reached yet: it needs more steps.
+Seen on two CPU cores: training Dice 0.92 after 1,000 steps, 0.947 after 2,000 (about
+14 minutes), 0.944 after 3,000: 0.95 was not passed. The network's output has half the
+resolution, in z too, where a level ends between two slices.
 """
 
 from ml_collections import ConfigDict
@@ -11,11 +12,14 @@ from configs import dixon_cpu
 
 
 def get_config() -> ConfigDict:
-    """The CPU's config for one scan."""
+    """The CPU's config for one scan, on the scan's own grid."""
     config = dixon_cpu.get_config()
     config.data.phantom.severities = ("clean",)
     config.data.phantom.train_subjects = 1
     config.data.phantom.test_subjects = 0
+    config.data.spacing_mm = (0.7, 0.7, 3.0)
+    config.data.foreground_share = 0.9
+    config.augment.margin = (0, 0, 0)
     config.augment.mirror = False
     config.augment.elastic_probability = 0.0
     config.augment.rotation_deg = (0.0, 0.0, 0.0)
@@ -23,7 +27,10 @@ def get_config() -> ConfigDict:
     for name in ("bias_field", "gamma", "noise", "contrast", "brightness",
                  "channel_mix", "low_resolution"):  # fmt: skip
         config.augment[name] = 0.0
+    config.train.loss = "dice_plus_cross_entropy"
     config.train.average_decay = 0.0
-    config.train.num_steps = 1200
-    config.train.eval_every = 100
+    config.optimizer.learning_rate = 5e-3
+    config.train.batch_size = 1
+    config.train.num_steps = 3000
+    config.train.eval_every = 200
     return config

@@ -8,7 +8,7 @@ PYTHON ?= python3
 	touch .venv/ready
 
 .PHONY: demo test lint lock
-demo: .venv/ready  ## the whole job on made-up scans, results in demo/out
+demo: .venv/ready  ## the whole job on two digital necks, results in demo/out
 	.venv/bin/cervjax demo demo
 
 test: .venv/ready  ## all tests; those that need ../shared skip without it

@@ -26,6 +26,6 @@ def get_config() -> ConfigDict:
     config.optimizer.learning_rate = 2e-3
     config.train.loss = "dice_plus_cross_entropy"
     config.train.average_decay = 0.999
-    config.train.num_steps = 4500
+    config.train.num_steps = 3500
     config.train.eval_every = 500
     return config

@@ -218,6 +218,18 @@ def test_exchanged_water_and_fat_are_told(
     assert len(told) == 1 and "SCM_R" in told[0] and "SCM_L" not in told[0]
 
 
+@pytest.mark.parametrize("slices, told", [(8, True), (16, False)])
+def test_windows_too_low_for_the_weights_are_told(
+    tmp_path, two_blobs, threshold_weights, capsys, slices, told
+):
+    scans = save_pair(tmp_path / "in", two_blobs)
+    windows = ("--mode", "windows", "--window", 16, 16, slices, "--border", 2, 2, 2)
+    flags = ("--padding", 2, 2, 0, "--weights", threshold_weights)
+    assert infer(scans, "-o", tmp_path / "out", *flags, *windows) == 0
+    sidecar = json.loads((tmp_path / "out" / "sub-1_dseg.json").read_text())
+    assert any("whole height" in w for w in sidecar["Warnings"]) == told
+
+
 def test_results_are_skipped_kept_and_refused(
     tmp_path, two_blobs, threshold_weights, random_weights, capsys
 ):

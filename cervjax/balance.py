@@ -30,7 +30,7 @@ _PAIR = np.repeat(np.arange(7), 2)  # of labels 1-14
 
 
 class _Case(NamedTuple):
-    """A scan: half-resolution logits, shapes, voxels of each label in the reference."""
+    """A scan: logits, shapes, voxels of each label in the reference."""
 
     logits: np.ndarray
     padded: tuple[int, ...]
@@ -104,7 +104,7 @@ def _case(weights: Weights, scan: LabelledScan) -> _Case:
     recipe = weights.card.recipe
     prepared = prepare_images(images, recipe, Settings("whole"))
     logits = whole_logits(
-        weights.variables, prepared.image, recipe.padding, mirror=weights.card.mirror
+        weights.variables, prepared.image, recipe.padding, passes=weights.card.passes
     )
     counts = np.bincount(reference.reshape(-1), minlength=NUM_CLASSES)
     return _Case(logits, prepared.image.shape[:3], reference.shape, counts)

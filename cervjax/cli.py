@@ -80,9 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         )
     one.add_argument("--predict-border", action="store_true", help="windows mode: also "
                      "predict the outer border, which NiftyNet leaves 0")  # fmt: skip
-    one.add_argument("--mirror", action=argparse.BooleanOptionalAction,
-                     help="average with the mirrored scan: half as fast, nearly "
-                     "symmetric (default: the weights')")  # fmt: skip
+    _add_passes(one, "default: the weights'")
     one.add_argument(
         "--batch-size", type=_positive, default=1, help="windows in one pass"
     )
@@ -116,8 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     two.add_argument("--landmarks", type=Path, help="of a NiftyNet checkpoint")
     two.add_argument("--name", help="name in the model card")
     two.add_argument("--source-note", help="where the weights come from, for the card")
-    two.add_argument("--mirror", action=argparse.BooleanOptionalAction,
-                     help="run on the mirrored scan too, for the card")  # fmt: skip
+    _add_passes(two, "for the card")
     two.add_argument("--accuracy", type=Path, metavar="FOLDER",
                      help="of 'cervjax evaluate', for the card")  # fmt: skip
     two.add_argument("--accuracy-of", default="", metavar="TEXT",
@@ -191,8 +188,7 @@ def _parser() -> argparse.ArgumentParser:
     nine.add_argument("--number", type=_positive, help="so many of the scans")
     nine.add_argument("--volume-ratio", type=float, default=1.0, metavar="RATIO",
                       help="to reach (default %(default)s)")  # fmt: skip
-    nine.add_argument("--mirror", action=argparse.BooleanOptionalAction,
-                      help="run on the mirrored scan too, then and later")  # fmt: skip
+    _add_passes(nine, "then and later")
     for command in (one, two, three, four, five, six, seven, eight, nine):
         command.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
@@ -202,6 +198,12 @@ def _add_scan_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scans", nargs="?", type=Path, help="folder of scans")
     for role in ("in-phase", "out-phase", "water", "fat"):
         parser.add_argument(f"--{role}", type=Path, metavar="FILE")
+
+
+def _add_passes(parser: argparse.ArgumentParser, when: str) -> None:
+    parser.add_argument("--passes", type=int, choices=(1, 2, 4), help="how often "
+                        "the network is asked: of the scan; 2: and of its mirror; "
+                        f"4: and of both moved by a slice ({when})")  # fmt: skip
 
 
 def _add_triple(parser: argparse.ArgumentParser, flag: str, default, text: str) -> None:

@@ -61,7 +61,7 @@ def infer(args: argparse.Namespace) -> int:
         window=args.window,
         border=args.border,
         predict_border=args.predict_border,
-        mirror=weights.card.mirror if args.mirror is None else args.mirror,
+        passes=args.passes or weights.card.passes,
         batch_size=args.batch_size,
         max_memory_gb=args.max_memory_gb,
         measure_on=args.measure_on,
@@ -107,8 +107,8 @@ def convert(args: argparse.Namespace) -> int:
         card = replace(weights.card, name=args.name or weights.card.name)
         if args.source_note:
             card = replace(card, source=args.source_note)
-        if args.mirror is not None:
-            card = replace(card, mirror=args.mirror)
+        if args.passes:
+            card = replace(card, passes=args.passes)
         if args.accuracy is not None:
             about = {"data": args.accuracy_of, "muscles": in_brief(args.accuracy)}
             card = replace(card, accuracy=about)
@@ -132,8 +132,8 @@ def balance(args: argparse.Namespace) -> int:
 
     _use_device(None)
     weights = load_weights(args.source)
-    if args.mirror is not None:
-        card = replace(weights.card, mirror=args.mirror)
+    if args.passes:
+        card = replace(weights.card, passes=args.passes)
         weights = weights._replace(card=card)
     found, problems = find_labelled(args.scans)
     for problem in problems:

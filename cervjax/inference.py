@@ -11,6 +11,7 @@ import psutil
 from cervjax.anatomy import MUSCLES
 from cervjax.composition import measure, measure_slices
 from cervjax.dixon import DixonImages, Measured
+from cervjax.passes import Passes
 from cervjax.preprocess import (
     Prepared,
     Recipe,
@@ -41,7 +42,7 @@ class Settings:
         window: voxels of a window.
         border: voxels cut from every side of a window.
         predict_border: keep a window's border where it is the volume's own.
-        mirror: average with the mirrored volume: half as fast, nearly symmetric.
+        passes: how often the network is asked: once; and mirrored; and a slice on.
         batch_size: windows in one pass.
         max_memory_gb: what the network may take; None means what is free.
         measure_on: what fat is measured on where a scan has both, see `read_scan`.
@@ -51,7 +52,7 @@ class Settings:
     window: tuple[int, int, int] = (360, 240, 32)
     border: tuple[int, int, int] = (8, 8, 8)
     predict_border: bool = False
-    mirror: bool = False
+    passes: Passes = 1
     batch_size: int = 1
     max_memory_gb: float | None = None
     measure_on: Measured = "echoes"
@@ -110,7 +111,7 @@ def segment_prepared(
             weights.variables,
             prepared.image,
             recipe.padding,
-            mirror=settings.mirror,
+            passes=settings.passes,
         )
     else:
         size = prepared.image.shape[:3]
@@ -132,7 +133,7 @@ def segment_prepared(
             border=settings.border,
             predict_border=settings.predict_border,
             batch_size=settings.batch_size,
-            mirror=settings.mirror,
+            passes=settings.passes,
         )
         found = Segmentation(*(unpad(volume, recipe.padding) for volume in found))
 

@@ -8,16 +8,16 @@ leave the device, slab by slab.
 import functools
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from cervjax.anatomy import LEFT_RIGHT_PERMUTATION
-from cervjax.model import SIZE_MULTIPLE, DenseVNet
-from cervjax.upsampling import Region, map_fine_planes, needed
+from cervjax.model import SIZE_MULTIPLE
+from cervjax.passes import Passes, half_region, logits_of_passes
+from cervjax.upsampling import map_fine_planes
 
 BUCKET = (16, 16, 8)
 """Whole volumes are extended to multiples of this, so that scans share functions."""
@@ -42,7 +42,7 @@ def segment_whole(
     image: np.ndarray,
     margin: tuple[int, int, int] = (0, 0, 0),
     *,
-    mirror: bool = False,
+    passes: Passes = 1,
 ) -> Segmentation:
     """The whole volume in one pass, independent of any tile size.
 
@@ -53,7 +53,7 @@ def segment_whole(
         variables: the network's.
         image: float32 (x, y, z, 2), padded and whitened.
         margin: voxels at both ends of each axis that are input but need no label.
-        mirror: average with what the network says of the mirrored volume.
+        passes: how often the network is asked, see `passes`.
 
     Returns:
         Labels and confidence without the margin.
@@ -61,7 +61,7 @@ def segment_whole(
     shape = tuple(n - 2 * m for n, m in zip(image.shape[:3], margin, strict=True))
     bucket = _extend(image, bucket_shape(image.shape[:3]))
     flat = margin if _is_flat(image, margin) else (0, 0, 0)
-    result = _predict(variables, bucket[None], margin, flat, mirror)
+    result = _predict(variables, bucket[None], margin, flat, passes)
     return Segmentation(*(np.asarray(a)[0][_first(shape)] for a in result))
 
 
@@ -85,7 +85,7 @@ def segment_windows(
     border: tuple[int, int, int] = (8, 8, 8),
     predict_border: bool = False,
     batch_size: int = 1,
-    mirror: bool = False,
+    passes: Passes = 1,
 ) -> Segmentation:
     """NiftyNet's grid of windows: borders cut, later windows overwrite earlier ones.
 
@@ -100,7 +100,7 @@ def segment_windows(
         border: voxels cut from each side of every window.
         predict_border: keep a window's border where it is the volume's own.
         batch_size: windows in one pass.
-        mirror: average with what the network says of the mirrored window.
+        passes: how often the network is asked of a window, see `passes`.
 
     Raises:
         ValueError: a window size is no multiple of 8, or the border eats the window.
@@ -116,7 +116,7 @@ def segment_windows(
         # A last, smaller group repeats a window instead of compiling a new function.
         filled = group + group[-1:] * (min(batch_size, len(starts)) - len(group))
         batch = np.stack([image[_box(start, window)] for start in filled])
-        found = [np.asarray(a) for a in _predict(variables, batch, mirror=mirror)]
+        found = [np.asarray(a) for a in _predict(variables, batch, passes=passes)]
         for i, start in enumerate(group):
             cut = [
                 _kept(s, w, b, n, predict_border)
@@ -186,12 +186,12 @@ def whole_logits(
     image: np.ndarray,
     margin: tuple[int, int, int] = (0, 0, 0),
     *,
-    mirror: bool = False,
+    passes: Passes = 1,
 ) -> np.ndarray:
-    """The half-resolution logits behind `segment_whole`, for `labels_of_logits`."""
+    """The logits behind `segment_whole`, for `labels_of_logits`."""
     bucket = _extend(image, bucket_shape(image.shape[:3]))
     flat = margin if _is_flat(image, margin) else (0, 0, 0)
-    return np.asarray(_margin_logits(variables, bucket[None], margin, flat, mirror))
+    return np.asarray(_margin_logits(variables, bucket[None], margin, flat, passes))
 
 
 def labels_of_logits(
@@ -203,89 +203,56 @@ def labels_of_logits(
     return Segmentation(*(np.asarray(a)[0][_first(size)] for a in found))
 
 
-@functools.partial(jax.jit, static_argnames=("margin", "flat", "mirror"))
+@functools.partial(jax.jit, static_argnames=("margin", "flat", "passes"))
 def _predict(
     variables: Mapping[str, Any],
     batch: Array,
     margin: tuple[int, int, int] = (0, 0, 0),
     flat: tuple[int, int, int] = (0, 0, 0),
-    mirror: bool = False,
+    passes: Passes = 1,
 ) -> tuple[Array, Array]:
     """Labels and confidence of a batch, without the margin at the ends of each axis."""
-    logits = _margin_logits(variables, batch, margin, flat, mirror)
+    logits = _margin_logits(variables, batch, margin, flat, passes)
     return _margin_labels(logits, batch.shape[1:4], margin)
 
 
-@functools.partial(jax.jit, static_argnames=("margin", "flat", "mirror"))
+@functools.partial(jax.jit, static_argnames=("margin", "flat", "passes"))
 def _margin_logits(
     variables: Mapping[str, Any],
     batch: Array,
     margin: tuple[int, int, int],
     flat: tuple[int, int, int],
-    mirror: bool,
+    passes: Passes,
 ) -> Array:
-    """Half-resolution logits of what the labels without the margin depend on."""
-    region = _half_region(batch.shape[1:4], margin)
-    logits = _logits(variables, batch, region, flat)
-    if mirror:
-        logits = (logits + _mirrored_logits(variables, batch, region, flat)) / 2
-    return logits
+    """Logits of what the labels without the margin depend on."""
+    region = half_region(batch.shape[1:4], margin)
+    return logits_of_passes(variables, batch, region, flat, passes)
 
 
 @functools.partial(jax.jit, static_argnames=("sizes", "margin"))
 def _margin_labels(
     logits: Array, sizes: tuple[int, ...], margin: tuple[int, int, int]
 ) -> tuple[Array, Array]:
-    region = _half_region(sizes, margin)
+    region = half_region(sizes, margin)
     cut = tuple(
         slice(m - 2 * low, n - m - 2 * low)
         for m, n, (low, _) in zip(margin, sizes, region, strict=True)
     )
-    labels, confidence = upsampled_labels(logits)
+    half = logits.shape[3] == region[2][1] - region[2][0]
+    labels, confidence = upsampled_labels(logits, 2 if half else 1)
     return labels[:, *cut], confidence[:, *cut]
 
 
-def _half_region(sizes: tuple[int, ...], margin: tuple[int, int, int]) -> Region:
-    inside = tuple((m, n - m) for m, n in zip(margin, sizes, strict=True))
-    return needed(inside, 2, tuple(n // 2 for n in sizes))
-
-
-def _logits(variables, batch: Array, region: Region, flat: tuple[int, ...]) -> Array:
-    logits: Any = DenseVNet().apply(
-        variables, batch, method="half_resolution", region=region, flat=flat
-    )
-    return logits
-
-
-def _mirrored_logits(
-    variables, batch: Array, region: Region, flat: tuple[int, ...]
-) -> Array:
-    """What the network says of the volume mirrored left to right, mirrored back.
-
-    Half-resolution voxel i lies on voxel 2i (TensorFlow's upsampling), so the mirror
-    maps voxel x to n - x: it exchanges half-resolution voxels, too. The plane that is
-    lost is at the volume's end; the one that is missing repeats its neighbour.
-    """
-    turned = jnp.concatenate([batch[:, -1:], batch[:, :0:-1]], axis=1)
-    n, (first, stop) = batch.shape[1] // 2, region[0]
-    there = (n - stop + 1, min(n - first + 1, n))
-    found = _logits(
-        variables, turned, (there, *region[1:]), (max(flat[0] - 1, 0), *flat[1:])
-    )
-    back = found[:, ::-1][..., jnp.asarray(LEFT_RIGHT_PERMUTATION.astype(int))]
-    missing = stop - first - back.shape[1]
-    return jnp.concatenate([back[:, :1]] * missing + [back], axis=1)
-
-
-def upsampled_labels(logits: Array) -> tuple[Array, Array]:
+def upsampled_labels(logits: Array, along_z: Literal[1, 2] = 2) -> tuple[Array, Array]:
     """Labels and largest probabilities of half-resolution logits, upsampled by 2.
 
     Args:
         logits: (b, x, y, z, c).
+        along_z: 1 where logits have all slices already.
 
     Returns:
-        uint8 labels and float32 probabilities, (b, 2x, 2y, 2z). A tie goes to the
-        lowest label.
+        uint8 labels and float32 probabilities, (b, 2x, 2y, along_z z). A tie goes to
+        the lowest label.
     """
 
     def decide(fine: Array) -> tuple[Array, Array]:
@@ -298,7 +265,7 @@ def upsampled_labels(logits: Array) -> tuple[Array, Array]:
         total = sum((jnp.exp(one - top) for one in fine), jnp.zeros_like(top))
         return label.astype(jnp.uint8), 1 / total
 
-    return map_fine_planes(decide, logits)
+    return map_fine_planes(decide, logits, along_z)
 
 
 def _extend(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

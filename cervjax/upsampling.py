@@ -7,7 +7,7 @@ along x; the order is kept, since it decides ties.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,9 @@ def needed(region: Region, factor: int, sizes: tuple[int, ...]) -> Region:
     )
 
 
-def map_fine_planes(function: Callable[[Array], Any], logits: Array) -> Any:
+def map_fine_planes(
+    function: Callable[[Array], Any], logits: Array, along_z: Literal[1, 2] = 2
+) -> Any:
     """Applies a voxel-wise function to logits at twice their resolution, part by part.
 
     Two neighbouring planes give two planes of the result, small enough for a cache: the
@@ -55,15 +57,16 @@ def map_fine_planes(function: Callable[[Array], Any], logits: Array) -> Any:
     Args:
         function: gets logits (c, n), classes first; returns arrays (n,).
         logits: (b, x, y, z, c).
+        along_z: 1 where logits have all slices already.
 
     Returns:
-        As ``function``, arrays (b, 2x, 2y, 2z).
+        As ``function``, arrays (b, 2x, 2y, along_z z).
     """
     b, _, ny, nz, c = logits.shape
 
     def slab(low: Array, high: Array) -> Any:
-        values = function(_between(low, high).reshape(c, -1))
-        return jax.tree.map(lambda v: v.reshape(b, 2, 2, 2, ny, nz), values)
+        values = function(_between(low, high, along_z).reshape(c, -1))
+        return jax.tree.map(lambda v: v.reshape(b, 2, 2, along_z, ny, nz), values)
 
     planes = logits.transpose(1, 4, 0, 2, 3)
     return jax.tree.map(_from_parity, _map(slab, planes, _next(planes, 0)))
@@ -101,11 +104,12 @@ def _map(slab: Callable[..., Any], *arrays: Array) -> Any:
     return jax.tree.map(lambda v: v.reshape(planes, *v.shape[2:]), found)
 
 
-def _between(low: Array, high: Array) -> Array:
-    """Two planes (c, b, y, z) to (c, b, 2, 2, 2, y, z), even before odd voxels."""
+def _between(low: Array, high: Array, along_z: int = 2) -> Array:
+    """Two planes (c, b, y, z) to (c, b, 2, 2, along_z, y, z), even voxels first."""
     v = jnp.stack([low, high], 2)
-    for axis in (3, 5):  # y, then z
-        v = jnp.stack([v, v + (_next(v, axis) - v) * 0.5], axis if axis == 3 else 4)
+    for axis, factor in ((3, 2), (5, along_z)):  # y, then z
+        halfway = [v + (_next(v, axis) - v) * 0.5] * (factor - 1)
+        v = jnp.stack([v, *halfway], axis if axis == 3 else 4)
         v = lax.optimization_barrier(v)  # fused, XLA would interpolate time and again
     low, high = v[:, :, 0], v[:, :, 1]
     return lax.optimization_barrier(jnp.stack([low, low + (high - low) * 0.5], 2))
@@ -127,5 +131,5 @@ def _to_parity(v: Array) -> Array:
 
 def _from_parity(v: Array) -> Array:
     """Undoes `_to_parity`."""
-    nx, b, _, _, _, ny, nz = v.shape
-    return v.transpose(1, 0, 2, 5, 3, 6, 4).reshape(b, 2 * nx, 2 * ny, 2 * nz)
+    nx, b, _, _, along_z, ny, nz = v.shape
+    return v.transpose(1, 0, 2, 5, 3, 6, 4).reshape(b, 2 * nx, 2 * ny, along_z * nz)

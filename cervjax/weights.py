@@ -22,6 +22,7 @@ from cervjax import niftynet
 from cervjax.anatomy import MUSCLES
 from cervjax.files import write_atomically
 from cervjax.model import DenseVNet
+from cervjax.passes import Passes
 from cervjax.preprocess import Recipe, read_landmarks
 from cervjax.tensorbundle import CheckpointError
 
@@ -50,7 +51,7 @@ class ModelCard:
         licence: the terms of the weights.
         mode: "whole" or "windows", how these weights are run unless told otherwise.
         recipe: the preprocessing they were trained with.
-        mirror: whether they are run on the mirrored scan too, unless told otherwise.
+        passes: how often they are asked of a scan unless told otherwise, see `passes`.
         limits: what they must not be used for.
         accuracy: how good they are and on what, as `agreement_tables.in_brief` says.
         labels: label value to muscle.
@@ -62,7 +63,7 @@ class ModelCard:
     licence: str
     mode: Literal["whole", "windows"]
     recipe: Recipe
-    mirror: bool = False
+    passes: Passes = 1
     limits: str = NOT_CLINICAL
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, str] = field(

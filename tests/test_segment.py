@@ -55,6 +55,15 @@ def test_labels_of_upsampled_logits_without_upsampling_them():
     assert labels.dtype == np.uint8
 
 
+def test_labels_of_logits_that_have_every_slice():
+    logits = np.random.default_rng(0).normal(size=(2, 4, 3, 5, 15)).astype(np.float32)
+    labels, _ = upsampled_labels(logits, 1)
+    fine = [np.asarray(upsample(np.repeat(logits[:, :, :, k : k + 1], 2, 3), 2))
+            for k in range(5)]  # fmt: skip
+    one = np.concatenate([v[:, :, :, :1] for v in fine], axis=3)
+    np.testing.assert_array_equal(labels, one.argmax(-1))
+
+
 def test_ties_go_to_the_lowest_label():
     labels, confidence = upsampled_labels(np.zeros((1, 2, 2, 2, 15), np.float32))
     assert not np.any(labels)
@@ -65,7 +74,7 @@ def test_ties_go_to_the_lowest_label():
 def by_position(monkeypatch):
     """A stand-in for the network: what it sees in channel 0 is the label."""
 
-    def predict(variables, batch, margin=(0, 0, 0), flat=(0, 0, 0), mirror=False):
+    def predict(variables, batch, margin=(0, 0, 0), flat=(0, 0, 0), passes=1):
         calls.append(batch.shape)
         inside = unpad(batch[0, ..., 0], margin)[None] if any(margin) else batch[..., 0]
         return inside.astype(np.uint8), np.full(inside.shape, 0.5, np.float32)
@@ -200,28 +209,38 @@ def test_memory_estimate_is_the_compilers():
 
 
 @pytest.mark.parametrize("margin", [(8, 8, 2), (0, 0, 0)])
-def test_mirror_averages_logits_of_both(margin):
-    """Against the mirror written out on whole, uncut volumes."""
+def test_passes_average_logits(margin):
+    """Against the mirror and the move written out on whole, uncut volumes."""
     variables = network_variables(3)
     rng = np.random.default_rng(4)
     inner = rng.normal(size=(48, 32, 12, 2)).astype(np.float32)
     image = np.stack([pad(inner[..., c], margin, "minimum") for c in (0, 1)], -1)
-    found = segment_whole(variables, image, margin, mirror=True)
-    whole = np.pad(
-        image,
-        [(0, b - n) for b, n in zip(bucket_shape(image.shape[:3]), image.shape[:3],
-                                    strict=True)] + [(0, 0)],
-        mode="edge",
-    )  # fmt: skip
-    turned = np.roll(whole[::-1], 1, axis=0)  # voxel x goes to n - x
-    turned[0] = whole[-1]
-    run = jax.jit(lambda x: DenseVNet().apply(variables, x, method="half_resolution"))
-    straight, mirrored = (np.asarray(run(x[None]))[0] for x in (whole, turned))
+    size = bucket_shape(image.shape[:3])
+    grow = [(0, b - n) for b, n in zip(size, image.shape[:3], strict=True)]
+    whole = np.pad(image, [*grow, (0, 0)], mode="edge")
+    half = jax.jit(lambda x: DenseVNet().apply(variables, x, method="half_resolution"))
     partner = [0, *[k + 1 if k % 2 else k - 1 for k in range(1, 15)]]
-    half = len(straight)
-    back = np.stack([mirrored[min(half - i, half - 1)] for i in range(half)])
-    labels, _ = upsampled_labels(((straight + back[..., partner]) / 2)[None])
+
+    def both_sides(volume):
+        turned = np.roll(volume[::-1], 1, axis=0)  # voxel x goes to n - x
+        turned[0] = volume[-1]
+        straight, mirrored = (np.asarray(half(x[None]))[0] for x in (volume, turned))
+        n = len(straight)
+        back = np.stack([mirrored[min(n - i, n - 1)] for i in range(n)])
+        return (straight + back[..., partner]) / 2
+
+    moved = np.roll(whole, 1, axis=2)
+    moved[:, :, 0] = whole[:, :, 0]
+    two, other = (np.asarray(upsample(both_sides(x)[None], 2)) for x in (whole, moved))
+    other = np.concatenate([other[:, :, :, 1:], other[:, :, :, -1:]], axis=3)
     cut = tuple(slice(m, m + n) for m, n in zip(margin, inner.shape[:3], strict=True))
-    assert np.mean(np.asarray(labels)[0][cut] != found.labels) < 1e-3
-    alone = segment_whole(variables, image, margin)
-    assert np.mean(alone.labels != found.labels) > 0.1
+    found = {p: segment_whole(variables, image, margin, passes=p) for p in (1, 2, 4)}
+    for passes, logits in ((2, two), (4, (two + other) / 2)):
+        probability = np.asarray(jax.nn.softmax(logits))[0][cut]
+        wrong = probability.argmax(-1) != found[passes].labels
+        assert np.mean(wrong) < 1e-3
+        np.testing.assert_allclose(
+            found[passes].confidence, probability.max(-1), rtol=1e-3
+        )
+        assert np.mean(found[1].labels != found[passes].labels) > 0.1
+    assert np.mean(found[2].labels != found[4].labels) > 0.01

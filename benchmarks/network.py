@@ -38,9 +38,9 @@ import numpy as np
 import optax
 from flax.traverse_util import unflatten_dict
 
+from cervjax.labelling import upsampled_labels
 from cervjax.losses import dice, overlap_upsampled
 from cervjax.model import DenseVNet
-from cervjax.segment import upsampled_labels
 from cervjax.weights import expected_shapes
 
 FORMS = (

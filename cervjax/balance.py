@@ -16,7 +16,6 @@ from cervjax.anatomy import NUM_CLASSES
 from cervjax.dixon import read_scan
 from cervjax.inference import Settings, prepare_images
 from cervjax.labelled import LabelledScan, read_labels
-from cervjax.preprocess import resample_labels
 from cervjax.segment import labels_of_logits, whole_logits
 from cervjax.weights import Weights
 
@@ -72,12 +71,11 @@ def balance(
     for scan in scans:
         cases.append(_case(weights, scan))
         say(f"  {scan.scan.name}")
-    keep = weights.card.recipe.keep_last_plane
     padding = weights.card.recipe.padding
     shift, slope = np.zeros(7), np.full(7, 0.5)
     tried: list[tuple[np.ndarray, np.ndarray]] = []
     for number in range(rounds):
-        ratios = [_volume_ratio(case, shift, padding, keep) for case in cases]
+        ratios = [_volume_ratio(case, shift, padding) for case in cases]
         ratio = np.nanmean(ratios, axis=0)
         excess = np.log(np.maximum(ratio, 1e-3) / target)
         say(f"round {number}: mean volume ratios {ratio.round(3)}")
@@ -111,12 +109,11 @@ def _case(weights: Weights, scan: LabelledScan) -> _Case:
 
 
 def _volume_ratio(
-    case: _Case, shift: np.ndarray, padding: tuple[int, int, int], keep: bool
+    case: _Case, shift: np.ndarray, padding: tuple[int, int, int]
 ) -> np.ndarray:
     """Predicted over reference volume of the seven muscles, mean of both sides."""
     moved = case.logits + np.r_[0, shift[_PAIR]].astype(np.float32)
-    labels = labels_of_logits(moved, case.padded, padding).labels
-    labels = resample_labels(labels, case.shape, keep_last_plane=keep)
+    labels = labels_of_logits(moved, case.padded, padding, case.shape).labels
     counts = np.bincount(labels.reshape(-1), minlength=NUM_CLASSES)
     reference = np.where(case.reference > 0, case.reference, np.nan)
     return np.nanmean((counts / reference)[1:].reshape(7, 2), axis=1)

@@ -112,30 +112,31 @@ def segment_prepared(
             prepared.image,
             recipe.padding,
             passes=settings.passes,
+            shape=shape,
         )
-    else:
-        size = prepared.image.shape[:3]
-        if any(n < w for n, w in zip(size, settings.window, strict=True)):
-            warnings.append(
-                f"the padded scan {size} is smaller than the window {settings.window} "
-                "and was extended (NiftyNet stops here)"
-            )
-        if weights.card.mode == "whole" and settings.window[2] < size[2]:
-            warnings.append(
-                f"windows of {settings.window[2]} slices of {size[2]}: these weights "
-                "find a muscle's levels from the whole height; give --window X Y "
-                f"{-(-size[2] // 8) * 8}"
-            )
-        found = segment_windows(
-            weights.variables,
-            prepared.image,
-            window=settings.window,
-            border=settings.border,
-            predict_border=settings.predict_border,
-            batch_size=settings.batch_size,
-            passes=settings.passes,
+        return found, warnings
+    size = prepared.image.shape[:3]
+    if any(n < w for n, w in zip(size, settings.window, strict=True)):
+        warnings.append(
+            f"the padded scan {size} is smaller than the window {settings.window} "
+            "and was extended (NiftyNet stops here)"
         )
-        found = Segmentation(*(unpad(volume, recipe.padding) for volume in found))
+    if weights.card.mode == "whole" and settings.window[2] < size[2]:
+        warnings.append(
+            f"windows of {settings.window[2]} slices of {size[2]}: these weights "
+            "find a muscle's levels from the whole height; give --window X Y "
+            f"{-(-size[2] // 8) * 8}"
+        )
+    found = segment_windows(
+        weights.variables,
+        prepared.image,
+        window=settings.window,
+        border=settings.border,
+        predict_border=settings.predict_border,
+        batch_size=settings.batch_size,
+        passes=settings.passes,
+    )
+    found = Segmentation(*(unpad(volume, recipe.padding) for volume in found))
 
     def back(volume: np.ndarray) -> np.ndarray:
         keep = recipe.keep_last_plane

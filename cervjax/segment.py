@@ -8,16 +8,15 @@ leave the device, slab by slab.
 import functools
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
+from cervjax.labelling import labels_at, places_between, upsampled_labels
 from cervjax.model import SIZE_MULTIPLE
 from cervjax.passes import Passes, half_region, logits_of_passes
-from cervjax.upsampling import map_fine_planes
 
 BUCKET = (16, 16, 8)
 """Whole volumes are extended to multiples of this, so that scans share functions."""
@@ -43,26 +42,32 @@ def segment_whole(
     margin: tuple[int, int, int] = (0, 0, 0),
     *,
     passes: Passes = 1,
+    shape: tuple[int, ...] | None = None,
 ) -> Segmentation:
     """The whole volume in one pass, independent of any tile size.
 
     The volume is extended at its far ends to the next bucket by repeating its last
-    planes, and the result cropped.
+    planes, and the result cropped. For a scan on another grid logits are interpolated
+    at its voxels, rather than labels carried over from the next voxel.
 
     Args:
         variables: the network's.
         image: float32 (x, y, z, 2), padded and whitened.
         margin: voxels at both ends of each axis that are input but need no label.
         passes: how often the network is asked, see `passes`.
+        shape: of the scan, where it is not the image's without the margin.
 
     Returns:
-        Labels and confidence without the margin.
+        Labels and confidence without the margin, of ``shape``.
     """
-    shape = tuple(n - 2 * m for n, m in zip(image.shape[:3], margin, strict=True))
+    inner = _inner(image.shape[:3], margin)
+    if shape not in (None, inner):
+        logits = whole_logits(variables, image, margin, passes=passes)
+        return labels_of_logits(logits, image.shape[:3], margin, shape)
     bucket = _extend(image, bucket_shape(image.shape[:3]))
     flat = margin if _is_flat(image, margin) else (0, 0, 0)
     result = _predict(variables, bucket[None], margin, flat, passes)
-    return Segmentation(*(np.asarray(a)[0][_first(shape)] for a in result))
+    return Segmentation(*(np.asarray(a)[0][_first(inner)] for a in result))
 
 
 def _is_flat(image: np.ndarray, margin: tuple[int, int, int]) -> bool:
@@ -195,12 +200,25 @@ def whole_logits(
 
 
 def labels_of_logits(
-    logits: np.ndarray, shape: tuple[int, ...], margin: tuple[int, int, int] = (0, 0, 0)
+    logits: np.ndarray,
+    size: tuple[int, ...],
+    margin: tuple[int, int, int] = (0, 0, 0),
+    shape: tuple[int, ...] | None = None,
 ) -> Segmentation:
-    """What `segment_whole` makes of `whole_logits` of an image (x, y, z)."""
-    size = tuple(n - 2 * m for n, m in zip(shape, margin, strict=True))
-    found = _margin_labels(logits, bucket_shape(shape), margin)
-    return Segmentation(*(np.asarray(a)[0][_first(size)] for a in found))
+    """What `segment_whole` makes of `whole_logits` of an image of that size."""
+    inner, bucket = _inner(size, margin), bucket_shape(size)
+    if shape in (None, inner):
+        found = _margin_labels(logits, bucket, margin)
+        return Segmentation(*(np.asarray(a)[0][_first(inner)] for a in found))
+    steps = (2, 2, 2 if _has_pairs(logits, bucket, margin) else 1)
+    region = half_region(bucket, margin)
+    places = tuple(
+        places_between(n, count, start=m - 2 * low, step=step)
+        for n, count, m, (low, _), step in zip(
+            inner, shape, margin, region, steps, strict=True
+        )
+    )
+    return Segmentation(*(np.asarray(a) for a in labels_at(logits[0], places)))
 
 
 @functools.partial(jax.jit, static_argnames=("margin", "flat", "passes"))
@@ -238,34 +256,19 @@ def _margin_labels(
         slice(m - 2 * low, n - m - 2 * low)
         for m, n, (low, _) in zip(margin, sizes, region, strict=True)
     )
-    half = logits.shape[3] == region[2][1] - region[2][0]
-    labels, confidence = upsampled_labels(logits, 2 if half else 1)
+    pairs = _has_pairs(logits, sizes, margin)
+    labels, confidence = upsampled_labels(logits, 2 if pairs else 1)
     return labels[:, *cut], confidence[:, *cut]
 
 
-def upsampled_labels(logits: Array, along_z: Literal[1, 2] = 2) -> tuple[Array, Array]:
-    """Labels and largest probabilities of half-resolution logits, upsampled by 2.
+def _has_pairs(logits, sizes: tuple[int, ...], margin: tuple[int, int, int]) -> bool:
+    """Whether a plane of logits stands for two slices, as without four passes."""
+    first, stop = half_region(sizes, margin)[2]
+    return logits.shape[3] == stop - first
 
-    Args:
-        logits: (b, x, y, z, c).
-        along_z: 1 where logits have all slices already.
 
-    Returns:
-        uint8 labels and float32 probabilities, (b, 2x, 2y, along_z z). A tie goes to
-        the lowest label.
-    """
-
-    def decide(fine: Array) -> tuple[Array, Array]:
-        top, label = fine[0], jnp.zeros(fine.shape[1], jnp.float32)
-        for k in range(1, len(fine)):
-            higher = fine[k] > top
-            top = jnp.where(higher, fine[k], top)
-            label = jnp.where(higher, jnp.float32(k), label)  # as wide as the logits
-        top = lax.optimization_barrier(top)
-        total = sum((jnp.exp(one - top) for one in fine), jnp.zeros_like(top))
-        return label.astype(jnp.uint8), 1 / total
-
-    return map_fine_planes(decide, logits, along_z)
+def _inner(size: tuple[int, ...], margin: tuple[int, int, int]) -> tuple[int, ...]:
+    return tuple(n - 2 * m for n, m in zip(size, margin, strict=True))
 
 
 def _extend(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -17,7 +17,8 @@ def get_config() -> ConfigDict:
     config.data.phantom.severities = ("clean",)
     config.data.phantom.train_subjects = 1
     config.data.phantom.test_subjects = 0
-    config.data.spacing_mm = (0.7, 0.7, 3.0)
+    config.data.spacing_mm = (0.5, 0.5, 3.0)
+    config.data.window = (160, 136, 40)
     config.data.foreground_share = 0.9
     config.augment.margin = (0, 0, 0)
     config.augment.mirror = False
@@ -28,9 +29,9 @@ def get_config() -> ConfigDict:
                  "channel_mix", "low_resolution"):  # fmt: skip
         config.augment[name] = 0.0
     config.train.loss = "dice_plus_cross_entropy"
-    config.train.average_decay = 0.0
+    config.train.average_decay = 0.99
     config.optimizer.learning_rate = 5e-3
     config.train.batch_size = 1
-    config.train.num_steps = 3000
-    config.train.eval_every = 200
+    config.train.num_steps = 1500
+    config.train.eval_every = 250
     return config

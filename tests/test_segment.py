@@ -4,7 +4,9 @@ import jax
 import numpy as np
 import pytest
 from conftest import network_variables
+from scipy.ndimage import map_coordinates
 
+from cervjax.labelling import labels_at, places_between, upsampled_labels
 from cervjax.model import DenseVNet
 from cervjax.preprocess import pad, unpad
 from cervjax.segment import (
@@ -15,7 +17,6 @@ from cervjax.segment import (
     check_windows,
     segment_whole,
     segment_windows,
-    upsampled_labels,
     whole_memory_bytes,
     window_starts,
 )
@@ -62,6 +63,41 @@ def test_labels_of_logits_that_have_every_slice():
             for k in range(5)]  # fmt: skip
     one = np.concatenate([v[:, :, :, :1] for v in fine], axis=3)
     np.testing.assert_array_equal(labels, one.argmax(-1))
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_labels_at_places_between_logits(step):
+    """Against SciPy's interpolation of every class."""
+    logits = np.random.default_rng(1).normal(size=(9, 8, 7, 15)).astype(np.float32)
+    sizes, counts, starts = (12, 11, 5), (17, 6, 5), (3, 2, 1)
+    places, at = [], []
+    for size, count, start in zip(sizes, counts, starts, strict=True):
+        places.append(places_between(size, count, start=start, step=step))
+        at.append((start + np.arange(count) * (size - 1) / (count - 1)) / step)
+    labels, confidence = labels_at(logits, tuple(places))
+    at = np.stack(np.meshgrid(*at, indexing="ij"))
+    fine = np.stack(
+        [map_coordinates(logits[..., k], at, order=1, mode="nearest")
+         for k in range(15)], -1,
+    )  # fmt: skip
+    np.testing.assert_array_equal(labels, fine.argmax(-1))
+    probability = np.asarray(jax.nn.softmax(fine)).max(-1)
+    np.testing.assert_allclose(confidence, probability, rtol=1e-4)
+
+
+@pytest.mark.parametrize("passes", [1, 4])
+def test_logits_are_interpolated_at_the_voxels_of_another_grid(passes):
+    """Every second voxel of a scan is every second label."""
+    variables = network_variables(3)
+    image = np.random.default_rng(4).normal(size=(41, 33, 15, 2)).astype(np.float32)
+    margin = (8, 8, 1)
+    fine = segment_whole(variables, image, margin, passes=passes)
+    shape = (13, 9, 7)
+    half = segment_whole(variables, image, margin, passes=passes, shape=shape)
+    wrong = fine.labels[::2, ::2, ::2] != half.labels
+    assert np.mean(wrong) < 2e-3
+    same = segment_whole(variables, image, margin, passes=passes, shape=(25, 17, 13))
+    np.testing.assert_array_equal(same.labels, fine.labels)
 
 
 def test_ties_go_to_the_lowest_label():

@@ -11,6 +11,7 @@ import psutil
 from cervjax.anatomy import MUSCLES
 from cervjax.composition import measure, measure_slices
 from cervjax.dixon import DixonImages, Measured
+from cervjax.model import SIZE_MULTIPLE
 from cervjax.passes import Passes
 from cervjax.preprocess import (
     Prepared,
@@ -125,7 +126,7 @@ def segment_prepared(
         warnings.append(
             f"windows of {settings.window[2]} slices of {size[2]}: these weights "
             "find a muscle's levels from the whole height; give --window X Y "
-            f"{-(-size[2] // 8) * 8}"
+            f"{_whole_height(size)}"
         )
     found = segment_windows(
         weights.variables,
@@ -203,6 +204,11 @@ def _check_memory(padded: tuple[int, ...], free: float) -> None:
         )
 
 
+def _whole_height(size: tuple[int, ...]) -> int:
+    """Slices of a window that is as high as a volume."""
+    return -(-size[2] // SIZE_MULTIPLE) * SIZE_MULTIPLE
+
+
 def _within_memory(
     padded: tuple[int, ...], settings: Settings
 ) -> tuple[Settings, list[str]]:
@@ -215,9 +221,12 @@ def _within_memory(
     _check_memory(padded, free)
     need = whole_memory_bytes(padded)
     if settings.mode == "whole" and need > free:
+        # Weights trained on whole volumes count levels along the whole height.
+        high = (*settings.window[:2], _whole_height(padded))
+        window = high if whole_memory_bytes(high) <= free else settings.window
         reason = (
             f"whole mode would need {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: "
-            f"windows of {settings.window} used instead"
+            f"windows of {window} used instead"
         )
-        return replace(settings, mode="windows"), [reason]
+        return replace(settings, mode="windows", window=window), [reason]
     return settings, []

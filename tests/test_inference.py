@@ -279,6 +279,12 @@ def test_a_volume_beyond_memory_falls_back_to_windows(
     limits = ("--max-memory-gb", "0.006", "--window", 64, 48, 24, "--border", 4, 4, 2)
     assert infer(scans, "-o", out, "--weights", threshold_weights, *limits) == 0
     assert "windows of (64, 48, 24) used instead" in capsys.readouterr().out
+    small = ("--max-memory-gb", "0.006", "--window", 16, 16, 8, "--border", 4, 4, 2)
+    flags = ("--weights", threshold_weights, "--padding", 8, 8, 4, "--overwrite")
+    assert infer(scans, "-o", out, *flags, *small) == 0
+    said = capsys.readouterr().out
+    assert "windows of (16, 16, 24) used instead" in said  # as high as the scan
+    assert "whole height" not in said
     limits = ("--max-memory-gb", "0.0001", "--overwrite")
     assert infer(scans, "-o", out, "--weights", threshold_weights, *limits) == 1
     assert "GB are free" in table(out / "failures.csv")[0]["error"]

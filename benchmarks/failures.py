@@ -18,7 +18,7 @@ from PIL import Image
 from cervjax.anatomy import MUSCLES
 from cervjax.comparison import Pair, find_pairs
 from cervjax.dixon import read_scan
-from cervjax.figures import qc_figure, save_png
+from cervjax.figures.quality import qc_figure, save_png
 from cervjax.labelled import read_labels
 from cervjax.overlap import confusion, dice_per_label
 

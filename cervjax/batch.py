@@ -12,7 +12,7 @@ from typing import Any
 from cervjax import results
 from cervjax.calibration import Calibration, calibrated
 from cervjax.dixon import DixonImages, exchange_warnings, read_scan
-from cervjax.figures import qc_figure, save_png
+from cervjax.figures.quality import qc_figure, save_png
 from cervjax.files import sha256_of_file
 from cervjax.inference import (
     Settings,

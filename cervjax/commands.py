@@ -232,7 +232,7 @@ def cohort(args: argparse.Namespace) -> int:
 
 def figures(args: argparse.Namespace) -> int:
     """Draws the paper's Figures 1 and 2 of scans that have masks."""
-    from cervjax.paper_figures import write_figures
+    from cervjax.figures.paper import write_figures
 
     problems = write_figures(
         args.scans,

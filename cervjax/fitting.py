@@ -30,7 +30,7 @@ from cervjax.experiment import (
     make_body,
     make_windows,
 )
-from cervjax.figures import qc_figure, save_png
+from cervjax.figures.quality import qc_figure, save_png
 from cervjax.files import write_atomically
 from cervjax.monitor import (
     Events,

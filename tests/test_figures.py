@@ -7,9 +7,9 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 from scipy import ndimage
 
-from cervjax import figures
 from cervjax.anatomy import MUSCLES, NUM_CLASSES
-from cervjax.figures import qc_figure, save_png
+from cervjax.figures import quality
+from cervjax.figures.quality import qc_figure, save_png
 
 
 def pixels(figure):
@@ -296,7 +296,7 @@ def test_large_files_are_written_at_a_lower_resolution(tmp_path, monkeypatch):
     figure = qc_figure(*neck(), spacing_mm=(1, 1, 1), title="t")
     save_png(figure, tmp_path / "a.png")
     size = (tmp_path / "a.png").stat().st_size
-    monkeypatch.setattr(figures, "_MAX_BYTES", size - 1)
+    monkeypatch.setattr(quality, "_MAX_BYTES", size - 1)
     save_png(figure, tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size < size
     assert imread(tmp_path / "a.png").shape[1] == 1320
@@ -312,7 +312,7 @@ def test_arguments_are_left_alone():
 
 
 def test_no_pyplot():
-    code = "import sys, cervjax.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, cervjax.figures.quality; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

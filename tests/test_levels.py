@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cervjax.anatomy import MUSCLES
-from cervjax.levels import (
+from cervjax.figures.levels import (
     LEVEL_NUMBERS,
     LEVELS,
     slices_of_map,

@@ -6,9 +6,9 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from cervjax.anatomy import MUSCLES
-from cervjax.levels import LEVELS, LevelSlice
-from cervjax.levels_figure import levels_figure
-from cervjax.print_page import NOTICE, save_page
+from cervjax.figures.levels import LEVELS, LevelSlice
+from cervjax.figures.outlines import levels_figure
+from cervjax.figures.page import NOTICE, save_page
 
 SLICES = tuple(LevelSlice(level, 3 - i) for i, level in enumerate(LEVELS))
 

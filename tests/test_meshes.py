@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from skimage.measure import euler_number
 
-from cervjax.meshes import muscle_meshes, outlines_mm
+from cervjax.figures.meshes import muscle_meshes, outlines_mm
 
 
 def ellipsoid(radii_mm, spacing_mm, middle_mm, margin=3, value=1):

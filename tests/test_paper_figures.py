@@ -7,9 +7,9 @@ from conftest import save_nifti
 from matplotlib.image import imread
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from cervjax import interactive, paper_figures
 from cervjax.anatomy import LEFT_RIGHT_PERMUTATION, MUSCLES
-from cervjax.paper_figures import paths, write_figures
+from cervjax.figures import interactive, paper
+from cervjax.figures.paper import paths, write_figures
 
 SPACING = np.array((2.0, 2.0, 3.0))
 BY_SLICE = np.repeat(np.arange(7, 1, -1), 5)  # C7 to C2, 15 mm each
@@ -140,8 +140,8 @@ def test_a_map_of_levels_is_preferred(tmp_path, monkeypatch):
         seen.append(([s.index for s in slices], options["source"]))
         raise ValueError("enough")
 
-    monkeypatch.setattr(paper_figures, "levels_figure", keep)
-    monkeypatch.setattr(paper_figures, "rendering_figure", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(paper, "levels_figure", keep)
+    monkeypatch.setattr(paper, "rendering_figure", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         draw(tmp_path, page=False)
     (tmp_path / "masks/sub-1_levels.nii.gz").unlink()
@@ -199,7 +199,7 @@ def test_a_single_mask_for_a_single_scan(tmp_path, monkeypatch):
     save_scan(tmp_path)
     mask = tmp_path / "masks/sub-1_dseg.nii.gz"
     mask = mask.rename(tmp_path / "by_hand.nii.gz")
-    monkeypatch.setattr(paper_figures, "save_page", lambda figure, path: None)
+    monkeypatch.setattr(paper, "save_page", lambda figure, path: None)
     said = []
     write_figures(
         tmp_path / "scans", mask, tmp_path / "out", page=False, say=said.append
@@ -213,7 +213,7 @@ def test_a_single_mask_for_a_single_scan(tmp_path, monkeypatch):
 def test_a_large_page_is_made_coarser():
     labels = np.zeros((150, 150, 40), np.uint8)
     labels[5:145, 5:145, 5:35] = 1
-    (mesh,) = paper_figures._light_meshes(labels, np.diag([1, 1, 3, 1.0]))
+    (mesh,) = paper._light_meshes(labels, np.diag([1, 1, 3, 1.0]))
     assert 20_000 < len(mesh.vertices) < 33_000
     assert mesh.volume_ml == pytest.approx(mesh.mask_volume_ml, rel=0.005)
 

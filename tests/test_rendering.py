@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from cervjax import interactive
 from cervjax.anatomy import MUSCLES
-from cervjax.interactive import interactive_page, save_html
-from cervjax.meshes import muscle_meshes
-from cervjax.print_page import NOTICE
-from cervjax.rendering import rendering_figure
-from cervjax.views import FROM_BELOW, VIEWS
+from cervjax.figures import interactive
+from cervjax.figures.interactive import interactive_page, save_html
+from cervjax.figures.meshes import muscle_meshes
+from cervjax.figures.page import NOTICE
+from cervjax.figures.rendering import rendering_figure
+from cervjax.figures.views import FROM_BELOW, VIEWS
 
 # Where the viewer stands, and the patient's side at the picture's four sides.
 SIDES = {

@@ -13,18 +13,18 @@ import numpy as np
 
 from cervjax.anatomy import MUSCLES
 from cervjax.dixon import read_scan
-from cervjax.interactive import (
+from cervjax.figures.interactive import (
     PAGE_RESOLUTION_MM,
     check_plotly,
     interactive_page,
     save_html,
 )
+from cervjax.figures.levels import LevelSlice, slices_of_map, slices_of_muscles
+from cervjax.figures.meshes import Mesh, muscle_meshes
+from cervjax.figures.outlines import levels_figure
+from cervjax.figures.page import PAGE_MM, Palette, muscle_color, new_page, save_page
+from cervjax.figures.rendering import rendering_figure
 from cervjax.labelled import exchanged_sides, read_labels
-from cervjax.levels import LevelSlice, slices_of_map, slices_of_muscles
-from cervjax.levels_figure import levels_figure
-from cervjax.meshes import Mesh, muscle_meshes
-from cervjax.print_page import PAGE_MM, Palette, muscle_color, new_page, save_page
-from cervjax.rendering import rendering_figure
 from cervjax.scans import Scan, find_scans
 from cervjax.volumes import Volume, VolumeError, check_same_grid, read_volume
 

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.tri import Triangulation
 
-from cervjax.meshes import Mesh
-from cervjax.print_page import (
+from cervjax.figures.meshes import Mesh
+from cervjax.figures.page import (
     PAGE_MM,
     SMALL_PT,
     Palette,
@@ -25,7 +25,7 @@ from cervjax.print_page import (
     new_page,
     write,
 )
-from cervjax.views import VIEWS, View
+from cervjax.figures.views import VIEWS, View
 
 _HEAD_MM, _RIM_MM, _GAP_MM = 5.0, 4.5, 3.0
 _BAR_MM = 20.0
@@ -52,7 +52,7 @@ def rendering_figure(
         palette: whether sides differ in colour.
 
     Returns:
-        A figure for `print_page.save_page`, PNG.
+        A figure for `page.save_page`, PNG.
 
     Raises:
         ValueError: no mesh or no view.

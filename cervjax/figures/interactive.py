@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from cervjax.figures.meshes import Mesh
+from cervjax.figures.page import NOTICE, Palette, muscle_color
+from cervjax.figures.views import FROM_BELOW, VIEWS, View
 from cervjax.files import write_atomically
-from cervjax.meshes import Mesh
-from cervjax.print_page import NOTICE, Palette, muscle_color
-from cervjax.views import FROM_BELOW, VIEWS, View
 
 PAGE_RESOLUTION_MM = 1.75
 """Size of a triangle that keeps the page of a whole neck below 6 MB."""

@@ -15,9 +15,9 @@ from matplotlib.path import Path as Outline
 from matplotlib.patheffects import withStroke
 
 from cervjax.anatomy import MUSCLES, NUM_CLASSES
-from cervjax.levels import LevelSlice
-from cervjax.meshes import outlines_mm
-from cervjax.print_page import (
+from cervjax.figures.levels import LevelSlice
+from cervjax.figures.meshes import outlines_mm
+from cervjax.figures.page import (
     PAGE_MM,
     SMALL_PT,
     TEXT_PT,
@@ -66,7 +66,7 @@ def levels_figure(
         palette: whether sides differ in colour.
 
     Returns:
-        A figure for `print_page.save_page`.
+        A figure for `page.save_page`.
 
     Raises:
         ValueError: shapes differ or are not 3-D; labels are not integers in 0-14, or

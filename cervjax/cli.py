@@ -178,6 +178,9 @@ def _parser() -> argparse.ArgumentParser:
                        help="session to use, or the first and the second")  # fmt: skip
     eight.add_argument("--uncentred", action="store_true",
                        help="leave age and BMI uncentred, as SPSS does")  # fmt: skip
+    eight.add_argument("--repeated", type=Path, metavar="TABLE",
+                       help="measurements of scans repeated while nothing changed: the "
+                       "smallest detectable change is theirs")  # fmt: skip
     nine = commands.add_parser(
         "balance", help="make volumes right on average, on labelled scans"
     )

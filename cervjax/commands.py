@@ -226,6 +226,7 @@ def cohort(args: argparse.Namespace) -> int:
         mfi_column=args.mfi_column,
         sessions=args.sessions,
         centred=not args.uncentred,
+        repeated=args.repeated,
     )
     return OK
 

@@ -17,7 +17,11 @@ from cervjax.cohort.correlation import partial_correlation
 from cervjax.cohort.linear import Design, fit, hypothesis_sscp, person_design
 from cervjax.cohort.multiplicity import holm, with_corrections
 from cervjax.cohort.page import f_sentence, f_text
-from cervjax.cohort.paired import agreement_limits, paired_test
+from cervjax.cohort.paired import (
+    agreement_limits,
+    paired_test,
+    smallest_detectable_change,
+)
 from cervjax.cohort.repeated import (
     ASSUMED,
     GREENHOUSE_GEISSER,
@@ -480,7 +484,7 @@ def test_limits_by_hand():
     row = agreement_limits(0.5, 2.0)
     assert (row["limit_low"], row["limit_high"]) == pytest.approx((-3.42, 4.42))
     sem = 2 / np.sqrt(2)
-    assert row["smallest_detectable_change"] == pytest.approx(1.96 * np.sqrt(2) * sem)
+    assert smallest_detectable_change(2.0) == pytest.approx(1.96 * np.sqrt(2) * sem)
 
 
 # --- many tests

@@ -16,6 +16,7 @@ from cervjax.cohort.repeated import (
     HUYNH_FELDT,
     repeated_measures,
 )
+from cervjax.cohort.repeats import Repeats
 from cervjax.phantom.subject import (
     AGE_SLOPE_POINTS_PER_YEAR,
     SEX_EFFECT_POINTS,
@@ -182,6 +183,14 @@ def test_planted_change_is_found():
     beyond = {r["participant_id"] for r in found["change_participants"]
               if r["exceeds"] and r["muscle"] == "MFSS"}  # fmt: skip
     assert beyond and beyond <= worse
+    # Unchanged people tell the noise alone: more of the change is seen.
+    rng = np.random.default_rng(0)
+    pure = Repeats(40, float((noise * rng.normal(size=40)).std(ddof=1)))
+    better = analyse(who, MFI, unchanged=dict.fromkeys(who.muscles, pure))
+    seen = {r["participant_id"] for r in better["change_participants"]
+            if r["exceeds"] and r["muscle"] == "MFSS"}  # fmt: skip
+    assert beyond < seen and len(worse - seen) <= 3  # of those near the cap
+    assert len(seen - worse) <= stats.binom.ppf(0.999, PEOPLE - len(worse), 0.07)
     # Baseline alone makes the other tables.
     alone = who._replace(sessions=("1",), mfi=who.mfi[:1], volume=who.volume[:1])
     assert found["sex"] == analyse(alone, MFI)["sex"]

@@ -311,6 +311,63 @@ def test_change_beyond_the_smallest_detectable(finished):
     assert marked > 3
 
 
+def unchanged(count=20, seed=11):
+    """Measurements of people scanned twice: the same fat, new noise."""
+    rng = np.random.default_rng(seed)
+    rows, _ = made_up(count, sessions=2, seed=seed)
+    first = {(r[0][:8], r[1]): r for r in rows if r[0].endswith("_ses-1")}
+    return [
+        [*r[:4], f"{float(first[r[0][:8], r[1]][4]) + 0.4 * rng.normal():.5f}", *r[5:]]
+        if r[0].endswith("_ses-2") else r for r in rows
+    ]  # fmt: skip
+
+
+def test_detectable_change_of_repeated_scans(tmp_path):
+    rows, people = made_up(12, sessions=2)
+    repeated, _ = write(tmp_path / "repeated", unchanged(), people)
+    paths = write(tmp_path, rows, people)
+    run(*paths, tmp_path / "out", repeated=repeated, say=lambda line: None)
+    values = {(r[0], r[2], r[3]): float(r[4]) for r in unchanged()}
+    for row in table(tmp_path / "out" / "mfi_change.csv"):
+        differences = [
+            np.mean([values[f"sub-{i:04d}_ses-2", row["muscle"], side]
+                     - values[f"sub-{i:04d}_ses-1", row["muscle"], side]
+                     for side in ("left", "right")])
+            for i in range(1, 21)
+        ]  # fmt: skip
+        smallest = float(row["smallest_detectable_change_points"])
+        assert smallest == pytest.approx(1.96 * np.std(differences, ddof=1), rel=1e-5)
+        assert row["detectable_from"] == "repeated scans"
+        assert row["detectable_from_n"] == "20"
+    for row in table(tmp_path / "out" / "mfi_change_participants.csv"):
+        limit = float(row["smallest_detectable_change_points"])
+        assert row["exceeds"] == str(abs(float(row["change_points"])) > limit)
+    page = (tmp_path / "out" / "cohort.md").read_text()
+    assert "scans repeated while nothing changed" in page
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert str(repeated) in summary["inputs"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda rows: [r for r in rows if "_ses-1" in r[0]], "need two sessions"),
+        (lambda rows: [r for r in rows if r[0] < "sub-0003"], "3 people are needed"),
+        (lambda rows: [r for r in rows if r[2] != "TR"], "repeated scans have no TR"),
+        (lambda rows: [[*r[:4], "9", "9", "9"] for r in rows], "are they copies"),
+    ],
+)
+def test_repeated_scans_are_refused_with_what_to_do(tmp_path, edit, message):
+    rows, people = made_up(12, sessions=2)
+    repeated, _ = write(tmp_path / "repeated", edit(unchanged()), people)
+    paths = write(tmp_path, rows, people)
+    with pytest.raises(ValueError, match=message):
+        run(*paths, tmp_path / "out", repeated=repeated)
+    one = [r for r in rows if "_ses-1" in r[0]]
+    with pytest.raises(ValueError, match="leave it out"):
+        run(*write(tmp_path, one, people), tmp_path / "out", repeated=repeated)
+
+
 def test_summary_names_files_tests_and_inputs(finished):
     folder, _, said = finished
     out = folder / "out"

@@ -5,6 +5,7 @@ to have all of them (listwise); the others use whoever has the muscle. Each fami
 values is corrected on its own: what a family is stands beside each call.
 """
 
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -15,8 +16,13 @@ from cervjax.cohort.assembly import Cohort, modelled
 from cervjax.cohort.correlation import partial_correlation
 from cervjax.cohort.linear import person_design
 from cervjax.cohort.multiplicity import with_corrections
-from cervjax.cohort.paired import agreement_limits, paired_test
+from cervjax.cohort.paired import (
+    agreement_limits,
+    paired_test,
+    smallest_detectable_change,
+)
 from cervjax.cohort.repeated import repeated_measures
+from cervjax.cohort.repeats import Repeats
 
 Rows = list[dict[str, Any]]
 
@@ -49,7 +55,11 @@ _STEPS = {"difference", "change", "slope", "limit_low", "limit_high",
 
 
 def analyse(
-    cohort: Cohort, outcome: Outcome, *, centred: bool = True
+    cohort: Cohort,
+    outcome: Outcome,
+    *,
+    centred: bool = True,
+    unchanged: Mapping[str, Repeats] | None = None,
 ) -> dict[str, Rows]:
     """Runs every analysis.
 
@@ -57,6 +67,11 @@ def analyse(
         cohort: what `checks.check` let pass.
         outcome: MFI or VOLUME.
         centred: takes the means off age and BMI in the repeated-measures model.
+        unchanged: per muscle, of scans repeated while nothing changed; the smallest
+            detectable change is theirs. None takes it from the changes themselves.
+
+    Raises:
+        ValueError: a model cannot be fitted, or repeats lack a muscle.
 
     Returns:
         Tables by name: muscles, within, sphericity, between, sex, pairs, correlations,
@@ -73,7 +88,7 @@ def analyse(
         "correlations": _correlations(cohort, first),
     }
     if len(cohort.sessions) == 2:
-        tables |= _change(cohort, *values)
+        tables |= _change(cohort, *values, unchanged)
     return {
         name: [_with_units(row, outcome) for row in rows]
         for name, rows in tables.items()
@@ -158,7 +173,12 @@ def _correlations(cohort: Cohort, values: np.ndarray) -> Rows:
     return with_corrections(rows, lambda row: row["covariate"])  # family: the muscles
 
 
-def _change(cohort: Cohort, first: np.ndarray, second: np.ndarray) -> dict[str, Rows]:
+def _change(
+    cohort: Cohort,
+    first: np.ndarray,
+    second: np.ndarray,
+    unchanged: Mapping[str, Repeats] | None,
+) -> dict[str, Rows]:
     rows, people = [], []
     for k, muscle in enumerate(cohort.muscles):
         both = np.isfinite(first[:, k]) & np.isfinite(second[:, k])
@@ -169,10 +189,21 @@ def _change(cohort: Cohort, first: np.ndarray, second: np.ndarray) -> dict[str, 
                 f"change of {muscle}: {error}; are the two sessions the same scans?"
             ) from error
         limits = agreement_limits(test["difference"], test["difference_sd"])
+        noise = Repeats(test["n"], test["difference_sd"])
+        if unchanged is not None:
+            if muscle not in unchanged:
+                raise ValueError(f"the repeated scans have no {muscle}")
+            noise = unchanged[muscle]
+        smallest = smallest_detectable_change(noise.sd)
+        detectable = {
+            "smallest_detectable_change": smallest,
+            "detectable_from": "changes" if unchanged is None else "repeated scans",
+            "detectable_from_n": noise.n,
+        }
         test = {n.replace("difference", "change"): v for n, v in test.items()}
         rows.append(
             {"muscle": muscle, "mean_first": first[both, k].mean(),
-             "mean_second": second[both, k].mean()} | test | limits
+             "mean_second": second[both, k].mean()} | test | limits | detectable
         )  # fmt: skip
         for i in np.flatnonzero(both):
             change = second[i, k] - first[i, k]
@@ -182,8 +213,8 @@ def _change(cohort: Cohort, first: np.ndarray, second: np.ndarray) -> dict[str, 
                 "first": first[i, k],
                 "second": second[i, k],
                 "change": change,
-                "smallest_detectable_change": limits["smallest_detectable_change"],
-                "exceeds": bool(abs(change) > limits["smallest_detectable_change"]),
+                "smallest_detectable_change": smallest,
+                "exceeds": bool(abs(change) > smallest),
             })  # fmt: skip
     people.sort(key=lambda row: row["participant_id"])
     # Family: the muscles.

@@ -145,6 +145,11 @@ def modelled(cohort: Cohort, muscle: int | None = None) -> np.ndarray:
     return np.isfinite(covariates) & np.isfinite(values).all(1)
 
 
+def participant_of(scan: str) -> str:
+    """Whose scan it is, told from its name."""
+    return _split(scan)[0]
+
+
 def _split(scan: str) -> tuple[str, str]:
     """Participant and session of a BIDS name; another name is a participant's own."""
     match = _SCAN.fullmatch(scan)

@@ -184,10 +184,7 @@ def _change(cohort: Cohort, outcome: Outcome, tables: dict[str, Rows]) -> list[s
     parts = [
         f"### Change from session {first} to session {second}",
         _table(head, rows),
-        "The smallest detectable change of one person is 1.96 SD of the changes. It "
-        "holds what the measurement adds and what differs between people's true "
-        "changes: in people who really change it is too large. Take it from scans "
-        "repeated within days where there are any.",
+        _DETECTABLE[tables["change"][0]["detectable_from"]],
     ]
     if not beyond:
         return [*parts, "Nobody's change exceeds it."]
@@ -196,6 +193,14 @@ def _change(cohort: Cohort, outcome: Outcome, tables: dict[str, Rows]) -> list[s
     return [*parts, _table(["participant", "muscles"], listed)]
 
 
+_DETECTABLE = {
+    "changes": "The smallest detectable change of one person is 1.96 SD of changes. "
+    "It holds what the measurement adds and what differs between people's true "
+    "changes: in people who really change it is too large. Take it from scans repeated "
+    "within days (--repeated) where there are any.",
+    "repeated scans": "The smallest detectable change of one person is 1.96 SD of the "
+    "differences between scans repeated while nothing changed.",
+}
 _P = ["p", "p Holm", "p FDR"]
 _F = ["test", "partial eta squared", *_P]
 

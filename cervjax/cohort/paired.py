@@ -50,9 +50,10 @@ def paired_test(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
 
 
 def agreement_limits(mean: float, sd: float) -> dict[str, float]:
-    """95 % limits of agreement, and the smallest detectable change of one person."""
-    return {
-        "limit_low": mean - _NORMAL * sd,
-        "limit_high": mean + _NORMAL * sd,
-        "smallest_detectable_change": _NORMAL * sd,
-    }
+    """95 % limits of agreement (Bland and Altman 1986)."""
+    return {"limit_low": mean - _NORMAL * sd, "limit_high": mean + _NORMAL * sd}
+
+
+def smallest_detectable_change(sd: float) -> float:
+    """Of one person, from the SD of differences between two measurements."""
+    return _NORMAL * sd

@@ -20,6 +20,7 @@ from cervjax.cohort.inputs import read_measurements, read_participants
 from cervjax.cohort.page import f_sentence, page
 from cervjax.cohort.plots import covariate_figure, muscles_figure, pairs_figure, save
 from cervjax.cohort.repeated import GREENHOUSE_GEISSER
+from cervjax.cohort.repeats import read_repeats
 from cervjax.files import sha256_of_file, write_atomically
 
 _CHANGE = [
@@ -37,6 +38,7 @@ def run(
     mfi_column: str = "mfi_percent",
     sessions: Sequence[str] = (),
     centred: bool = True,
+    repeated: Path | None = None,
     say: Callable[[str], object] = print,
 ) -> None:
     """Analyses a cohort and writes everything into a folder.
@@ -48,6 +50,8 @@ def run(
         mfi_column: which column of the measurements is the MFI.
         sessions: labels of the session to use, or of the first and the second.
         centred: takes the means off age and BMI in the repeated-measures model.
+        repeated: measurements of scans repeated while nothing changed, of these or
+            other people, to tell the smallest detectable change from.
         say: called with lines for the user.
 
     Raises:
@@ -62,8 +66,19 @@ def run(
     check(cohort, measurements, participants)
     for line in _left_out(cohort):
         say(line)
+    unchanged: dict[str, Any] = {}
+    if repeated is not None:
+        if len(cohort.sessions) != 2:
+            raise ValueError(
+                f"--repeated {repeated} is for the change between two sessions, but "
+                f"{measurements} has one; leave it out"
+            )
+        unchanged = read_repeats(repeated, mfi_column=mfi_column)
     try:
-        results = [(o, analyse(cohort, o, centred=centred)) for o in (MFI, VOLUME)]
+        results = [
+            (o, analyse(cohort, o, centred=centred, unchanged=unchanged.get(o.key)))
+            for o in (MFI, VOLUME)
+        ]
     except ValueError as error:
         raise ValueError(f"{measurements}: {error}") from error
     out.mkdir(parents=True, exist_ok=True)
@@ -75,7 +90,11 @@ def run(
     summary = {
         "limits": LIMITS,
         "version": __version__,
-        "inputs": {str(p): sha256_of_file(p) for p in (measurements, participants)},
+        "inputs": {
+            str(p): sha256_of_file(p)
+            for p in (measurements, participants, repeated)
+            if p is not None
+        },
         "settings": {"mfi_column": mfi_column, "centred": centred,
                      "sessions": list(cohort.sessions)},
         "participants": len(cohort.names),

@@ -88,7 +88,7 @@ def analyse(
         "correlations": _correlations(cohort, first),
     }
     if len(cohort.sessions) == 2:
-        tables |= _change(cohort, *values, unchanged)
+        tables |= _change(cohort, values[0], values[1], unchanged)
     return {
         name: [_with_units(row, outcome) for row in rows]
         for name, rows in tables.items()
@@ -189,7 +189,7 @@ def _change(
                 f"change of {muscle}: {error}; are the two sessions the same scans?"
             ) from error
         limits = agreement_limits(test["difference"], test["difference_sd"])
-        noise = Repeats(test["n"], test["difference_sd"])
+        noise = Repeats(int(test["n"]), test["difference_sd"])
         if unchanged is not None:
             if muscle not in unchanged:
                 raise ValueError(f"the repeated scans have no {muscle}")

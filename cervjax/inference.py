@@ -219,11 +219,15 @@ def _within_memory(
         else 0.9 * psutil.virtual_memory().available
     )
     _check_memory(padded, free)
-    need = whole_memory_bytes(padded)
+    need = whole_memory_bytes(padded, settings.passes)
     if settings.mode == "whole" and need > free:
         # Weights trained on whole volumes count levels along the whole height.
         high = (*settings.window[:2], _whole_height(padded))
-        window = high if whole_memory_bytes(high) <= free else settings.window
+        window = (
+            high
+            if whole_memory_bytes(high, settings.passes) <= free
+            else settings.window
+        )
         reason = (
             f"whole mode would need {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: "
             f"windows of {window} used instead"

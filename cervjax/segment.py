@@ -20,8 +20,9 @@ from cervjax.passes import Passes, half_region, logits_of_passes
 
 BUCKET = (16, 16, 8)
 """Whole volumes are extended to multiples of this, so that scans share functions."""
-WHOLE_BYTES_PER_VOXEL = 120
-"""Device memory of whole mode; `tests/test_segment.py` holds it to the compiler's."""
+WHOLE_BYTES_PER_VOXEL = {1: 120, 2: 145, 4: 180}
+"""Device memory of whole mode for as many passes; `tests/test_segment.py` holds it to
+the compiler's."""
 
 
 class Segmentation(NamedTuple):
@@ -141,9 +142,9 @@ def bucket_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(-(-n // b) * b for n, b in zip(shape, BUCKET, strict=True))
 
 
-def whole_memory_bytes(shape: tuple[int, ...]) -> float:
+def whole_memory_bytes(shape: tuple[int, ...], passes: Passes = 1) -> float:
     """About what whole mode takes for a padded volume, beyond the volume itself."""
-    return float(np.prod(bucket_shape(shape))) * WHOLE_BYTES_PER_VOXEL
+    return float(np.prod(bucket_shape(shape))) * WHOLE_BYTES_PER_VOXEL[passes]
 
 
 def check_windows(window: tuple[int, ...], border: tuple[int, ...]) -> None:

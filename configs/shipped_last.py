@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     config.data.phantom.severities = ("clinical", "hard", "clean")
     config.augment.low_resolution = 0.3
     config.optimizer.learning_rate = 1.5e-3
-    config.train.num_steps = 4000
-    config.train.eval_every = 1000
+    config.train.num_steps = 2500
+    config.train.eval_every = 1250
     config.eval.test_scans = 12
     return config

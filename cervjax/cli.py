@@ -186,9 +186,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     nine.set_defaults(command=balance)
     nine.add_argument("source", type=Path, help="as --weights of infer")
-    nine.add_argument("scans", type=Path, help="labelled scans, not to be judged by")
+    nine.add_argument("scans", type=Path, nargs="+",
+                      help="folders of labelled scans, not to judge by")  # fmt: skip
     nine.add_argument("target", type=Path, help="FILE.safetensors")
-    nine.add_argument("--number", type=_positive, help="so many of the scans")
+    nine.add_argument("--number", type=_positive, help="so many scans of each")
     nine.add_argument("--volume-ratio", type=float, default=1.0, metavar="RATIO",
                       help="to reach (default %(default)s)")  # fmt: skip
     _add_passes(nine, "then and later")

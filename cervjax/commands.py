@@ -135,14 +135,17 @@ def balance(args: argparse.Namespace) -> int:
     if args.passes:
         card = replace(weights.card, passes=args.passes)
         weights = weights._replace(card=card)
-    found, problems = find_labelled(args.scans)
-    for problem in problems:
-        print(f"left out: {problem.scan}: {problem.message}; {problem.mend}")
-    scans = found[: args.number]
-    print(f"{len(scans)} labelled scan(s) of {args.scans}", flush=True)
+    scans = []
+    for folder in args.scans:
+        found, problems = find_labelled(folder)
+        for problem in problems:
+            print(f"left out: {problem.scan}: {problem.message}; {problem.mend}")
+        scans += found[: args.number]
+    names = ", ".join(folder.name for folder in args.scans)
+    print(f"{len(scans)} labelled scan(s) of {names}", flush=True)
     weights, shift, ratio = balanced(weights, scans, target=args.volume_ratio)
     note = f"; volumes balanced to {args.volume_ratio:g} on {len(scans)} scan(s) of "
-    note += args.scans.name
+    note += names
     card = replace(weights.card, source=weights.card.source + note)
     digest = save_weights(args.target, weights.variables, card)
     print(f"shifts {shift.round(2)}, volume ratios {ratio.round(3)}")

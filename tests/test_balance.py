@@ -25,9 +25,10 @@ def test_a_known_shift_is_found(tmp_path, two_blobs, random_weights, capsys):
     labels = np.asarray(mask.dataobj).astype(np.uint8)
     save_nifti(scans / "sub-1_dseg.nii.gz", labels, mask.affine)
     target = tmp_path / "balanced.safetensors"
-    assert main(["balance", str(random_weights), str(scans), str(target)]) == 0
+    folders = [str(scans), str(scans)]  # of several, all count
+    assert main(["balance", str(random_weights), *folders, str(target)]) == 0
     balanced = load_weights(target)
-    assert "balanced to 1 on 1 scan" in balanced.card.source
+    assert "balanced to 1 on 2 scan(s) of scans, scans" in balanced.card.source
     before, after = (w.variables["params"]["head_bias"] for w in (weights, balanced))
     found = (after - before)[1:].reshape(7, 2)
     assert np.allclose(found[:, 0], found[:, 1]) and after[0] == before[0]

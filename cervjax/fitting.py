@@ -43,7 +43,13 @@ from cervjax.monitor import (
 from cervjax.training import TrainState
 from cervjax.training_curve import draw_curve
 from cervjax.trainset import cache_folder, load_train_set
-from cervjax.weights import NOT_CLINICAL, SYNTHETIC, ModelCard, save_weights
+from cervjax.weights import (
+    NOT_CLINICAL,
+    SYNTHETIC,
+    ModelCard,
+    load_weights,
+    save_weights,
+)
 
 OK, FAILED, NOT_STARTED, TERMINATED = 0, 1, 2, 143
 
@@ -99,6 +105,9 @@ def train(
             record = checkpoint.read_record(checkpointer, latest.step)
             check_same(json.loads(config.to_json()), record["config"], workdir)
         landmarks = record and {k: tuple(v) for k, v in record["landmarks"].items()}
+        if landmarks is None and init_from is not None and not config.data.landmarks:
+            landmarks = load_weights(init_from).card.recipe.landmarks
+            say("standard histogram: that of the weights to start from")
         data = load_train_set(config.data, landmarks, say)
         state = initial_state(config, init_from, say)
         with _closing(iter(make_windows(config, data))) as iterator:

@@ -1,4 +1,4 @@
-"""How the weights in the package were trained, second and last stage.
+"""How the weights in the package were trained, second stage.
 
 The first stage is ``configs/dixon_cpu.py``: 1 mm voxels and a loss that favours small
 muscles, which learns fast but draws outlines too wide. From there, the paper's voxels

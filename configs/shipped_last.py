@@ -1,4 +1,4 @@
-"""How the weights in the package were trained, third and last stage.
+"""How the weights in the package were trained, third stage.
 
 From the second stage, ``configs/shipped.py``: scans without noise as well, and less
 blur, so that outlines get sharper.

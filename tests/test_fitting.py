@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -22,7 +23,7 @@ from cervjax.anatomy import MUSCLES
 from cervjax.checkpoint import open_checkpoints
 from cervjax.inference import Settings
 from cervjax.monitor import COLUMNS, Table
-from cervjax.weights import load_weights
+from cervjax.weights import load_weights, save_weights
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # configs belong to the checkout, not to the package
@@ -330,6 +331,20 @@ def test_init_from_starts_from_weights(config, uninterrupted, tmp_path):
         *(jax.tree.leaves(w.variables["params"]) for w in (before, after)), strict=True
     ):
         np.testing.assert_array_equal(a, b)
+
+
+def test_init_from_keeps_the_histogram_the_weights_know(
+    config, uninterrupted, tmp_path
+):
+    weights = load_weights(uninterrupted[0])
+    recipe = weights.card.recipe
+    wider = {k: tuple(1.5 * x for x in v) for k, v in recipe.landmarks.items()}
+    card = replace(weights.card, recipe=replace(recipe, landmarks=wider))
+    save_weights(tmp_path / "theirs.safetensors", weights.variables, card)
+    config.train.num_steps = 1
+    _, lines = run(config, tmp_path / "a", init_from=tmp_path / "theirs.safetensors")
+    assert not [line for line in lines if line.startswith("learning the standard")]
+    assert load_weights(tmp_path / "a").card.recipe.landmarks == wider
 
 
 @pytest.mark.parametrize(

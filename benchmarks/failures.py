@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cervjax.agreement.comparison import Pair, find_pairs
 from cervjax.anatomy import MUSCLES
-from cervjax.comparison import Pair, find_pairs
 from cervjax.dixon import read_scan
 from cervjax.figures.quality import qc_figure, save_png
 from cervjax.labelled import read_labels

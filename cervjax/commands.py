@@ -93,7 +93,7 @@ def infer(args: argparse.Namespace) -> int:
 
 def convert(args: argparse.Namespace) -> int:
     """Turns a NiftyNet checkpoint into a weights file, or the other way round."""
-    from cervjax.agreement_tables import in_brief
+    from cervjax.agreement.tables import in_brief
     from cervjax.niftynet import write_network
     from cervjax.preprocess import format_landmarks
     from cervjax.weights import LANDMARKS_NAME, load_weights, save_weights
@@ -205,7 +205,7 @@ def phantom(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Compares predicted with reference masks: the paper's Tables 2-4, Figures 3, 4."""
-    from cervjax.evaluate import run
+    from cervjax.agreement.report import run
 
     _check_writable(args.output)
     failed = run(

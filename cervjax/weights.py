@@ -53,7 +53,7 @@ class ModelCard:
         recipe: the preprocessing they were trained with.
         passes: how often they are asked of a scan unless told otherwise, see `passes`.
         limits: what they must not be used for.
-        accuracy: how good they are and on what, as `agreement_tables.in_brief` says.
+        accuracy: how good they are and on what, as `agreement.tables.in_brief` says.
         labels: label value to muscle.
     """
 

@@ -5,7 +5,12 @@ import warnings
 import numpy as np
 import pytest
 
-from cervjax.agreement import agreement, icc21, icc21_of, slope_through_origin
+from cervjax.agreement.statistics import (
+    agreement,
+    icc21,
+    icc21_of,
+    slope_through_origin,
+)
 
 # Shrout and Fleiss 1979, Table 2: six targets, four judges.
 SHROUT_FLEISS = np.array(

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from conftest import save_nifti, save_pair
 
-from cervjax.agreement_tables import differences, make_tables
+from cervjax.agreement.comparison import compare, find_masks, find_pairs
+from cervjax.agreement.tables import differences, make_tables
 from cervjax.cli import main
-from cervjax.comparison import compare, find_masks, find_pairs
 
 SHAPE = (28, 24, 10)
 AFFINE = np.diag([0.7, 0.7, 3.0, 1.0])

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from cervjax.agreement import MIN_PAIRS, agreement, icc21
+from cervjax.agreement.statistics import MIN_PAIRS, agreement, icc21
 from cervjax.anatomy import MUSCLES
 from cervjax.files import write_atomically, write_csv
 from cervjax.overlap import MEASURES

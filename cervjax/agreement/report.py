@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from cervjax.agreement_figures import (
+from cervjax.agreement.comparison import Excluded, Pair, compare, find_pairs
+from cervjax.agreement.figures import (
     bland_altman_figure,
     correlation_figure,
     save_figure,
 )
-from cervjax.agreement_tables import (
+from cervjax.agreement.tables import (
     QUANTITIES,
     column,
     differences,
@@ -22,7 +23,6 @@ from cervjax.agreement_tables import (
     write_summary,
     write_tables,
 )
-from cervjax.comparison import Excluded, Pair, compare, find_pairs
 from cervjax.files import write_atomically, write_csv
 
 CALIBRATION = "calibration.json"

@@ -9,8 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cervjax.agreement import agreement
-from cervjax.agreement_tables import ORDER, Row, by_muscle, column
+from cervjax.agreement.statistics import agreement
+from cervjax.agreement.tables import ORDER, Row, by_muscle, column
 from cervjax.files import write_atomically
 from cervjax.weights import NOT_CLINICAL
 

@@ -106,7 +106,7 @@ def train(
             check_same(json.loads(config.to_json()), record["config"], workdir)
         landmarks = record and {k: tuple(v) for k, v in record["landmarks"].items()}
         if landmarks is None and init_from is not None and not config.data.landmarks:
-            landmarks = load_weights(init_from).card.recipe.landmarks
+            landmarks = dict(load_weights(init_from).card.recipe.landmarks)
             say("standard histogram: that of the weights to start from")
         data = load_train_set(config.data, landmarks, say)
         state = initial_state(config, init_from, say)

@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
     """The third stage with half the slice spacing."""
     config = shipped_last.get_config()
     config.data.spacing_mm = (0.7, 0.7, 1.5)
+    config.data.padding = (16, 16, 12)
     config.data.window = (144, 128, 72)
     config.augment.margin = (10, 10, 4)
     config.augment.elastic_sigma_voxels = (8.0, 8.0, 2.0)

@@ -21,7 +21,6 @@ def get_config() -> ConfigDict:
     config.data.window = (144, 128, 72)
     config.augment.margin = (10, 10, 4)
     config.augment.elastic_sigma_voxels = (8.0, 8.0, 2.0)
-    config.optimizer.learning_rate = 1.5e-3
     config.train.batch_size = 1
     config.train.num_steps = 3600
     config.train.eval_every = 1200

@@ -25,6 +25,8 @@ TOLERANCE = 0.005
 """Of the logarithm of a mean volume ratio."""
 CLEAR = 0.05
 """Smaller moves tell nothing of how volumes follow."""
+FIRST_MOVE = 0.1
+"""Least size of the first move, from which it is learnt how volumes follow."""
 _PAIR = np.repeat(np.arange(7), 2)  # of labels 1-14
 
 
@@ -88,6 +90,8 @@ def balance(
         if np.nanmax(np.abs(excess)) < TOLERANCE:
             break
         step = np.clip(-np.nan_to_num(excess) / slope, -1.0, 1.0)
+        if number == 0:
+            step = np.copysign(np.maximum(np.abs(step), FIRST_MOVE), step)
         shift = np.clip(shift + step, -REACH, REACH)
     shift, excess = min(tried, key=lambda pair: float(np.nanmax(np.abs(pair[1]))))
     ratio = target * np.exp(excess)

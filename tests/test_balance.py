@@ -1,10 +1,13 @@
 """Balanced volumes: a bias that is known to be wrong is found."""
 
+from types import SimpleNamespace
+
 import nibabel as nib
 import numpy as np
 import pytest
 from conftest import network_variables, save_nifti, save_pair
 
+from cervjax import balance as balancing
 from cervjax.cli import main
 from cervjax.weights import load_weights, save_weights
 
@@ -42,6 +45,25 @@ def test_a_known_shift_is_found(tmp_path, two_blobs, random_weights, capsys):
     assert main(["infer", str(scans), "-o", str(out), *flags]) == 0
     again = np.asarray(nib.load(out / "sub-1_dseg.nii.gz").dataobj)
     assert np.mean(again != labels) < 0.02
+
+
+def test_volumes_that_follow_slowly_are_found_in_few_rounds(
+    monkeypatch, random_weights
+):
+    """Where ratios are nearly right and hardly move, as of a muscle's sure outline."""
+    start, follows = np.linspace(0.97, 1.03, 7), np.linspace(0.06, 0.4, 7)
+    monkeypatch.setattr(balancing, "_case", lambda *_: None)
+    monkeypatch.setattr(
+        balancing, "_volume_ratio", lambda _, s, __: start * np.exp(follows * s)
+    )
+    said = []
+    scan = SimpleNamespace(scan=SimpleNamespace(name="sub-1"))
+    _, shift, ratio = balancing.balance(
+        load_weights(random_weights), [scan], say=said.append
+    )
+    np.testing.assert_allclose(ratio, 1, atol=0.005)
+    np.testing.assert_allclose(shift, -np.log(start) / follows, atol=0.1)
+    assert len(said) <= 1 + 4
 
 
 def test_no_scan(tmp_path, random_weights, capsys):

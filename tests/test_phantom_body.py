@@ -33,6 +33,7 @@ pytestmark = pytest.mark.xdist_group("phantom_body")
 TABLE_1 = {"MFSS": "C4 C5 C6", "LC": "C3 C4 C5 C6", "SPCap": "C3 C4 C5",
            "SSCap": "C3 C4 C5", "SCM": "C4 C5 C6", "TR": "C6",
            "LS": "C5 C6"}  # fmt: skip
+INVESTED = ("TR", "SCM")
 LEVELS = dict(zip("C2 C3 C4 C5 C6 C7 T1".split(), range(2, 9), strict=True))
 AGE_SLOPE = {"MFSS": 0.16, "LC": 0.15, "SSCap": 0.16}
 PLAIN = Pose(np.eye(3), np.zeros(3), 0.0, np.ones(7), 0.0)
@@ -195,6 +196,29 @@ def test_muscles_have_the_areas_asked_for():
     )
     found = table_1_voxels(build_body(who)) / table_1_voxels(build_body(unscaled))
     np.testing.assert_allclose(found, who.muscle_area, rtol=0.06)
+
+
+def test_investing_fascia_is_as_thick_as_drawn(neck):
+    """About TR and SCM; the others keep their own thin sheath."""
+    middle = np.abs(positions(neck.body)[0] - np.mean(level_bounds_mm()["C6"])) < 4
+    thin, thick = (
+        build_body(neck.subject._replace(investing_fascia_mm=mm))
+        for mm in (0.5, 1.2)
+    )  # fmt: skip
+    before, after = thin.tissue[middle], thick.tissue[middle]
+    invested = np.isin(before, [m.label for m in MUSCLES if m.abbreviation in INVESTED])
+    away_mm = np.stack([
+        distance_transform_edt(~plane, sampling=thin.step_mm[1:]) for plane in invested
+    ])  # fmt: skip
+    away_mm -= thin.step_mm[1] / 2  # from the outline, not from the last voxel's centre
+    fat = before == CODES["fat"]
+    sheathed = after == CODES["fascia"]
+    assert sheathed[fat & (away_mm < 0.9)].mean() > 0.9
+    assert sheathed[fat & (away_mm > 1.5)].mean() < 0.001
+    deep = before == CODES["deep fat"]
+    assert sheathed[deep & (away_mm < 0.9)].mean() > 0.9
+    assert sheathed[deep & (away_mm > 1.5)].mean() < 0.001
+    np.testing.assert_array_equal(after[before < 15], before[before < 15])
 
 
 def test_fused_level_and_thick_fat(neck):

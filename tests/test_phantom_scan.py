@@ -25,7 +25,7 @@ from cervjax.phantom.neck import build_neck, with_mfi
 from cervjax.phantom.protocol import TIERS
 from cervjax.phantom.scan import make_scan
 from cervjax.phantom.signal import Sequence, fat_weights, water_weights
-from cervjax.phantom.subject import draw_subject
+from cervjax.phantom.subject import MEAN_MFI_PERCENT, draw_subject
 from cervjax.phantom.tissues import CODES
 
 pytestmark = pytest.mark.xdist_group("phantom_scan")
@@ -192,6 +192,14 @@ def test_infiltration_is_what_was_drawn_lying_straight(neck):
     fatty = changed.mean_fraction[1:] > LEANEST
     assert fatty.sum() >= 12
     np.testing.assert_allclose(mfi_of(scan)[fatty], wanted[fatty], atol=0.3)
+
+
+def test_fat_around_a_muscle_alone_is_less_than_the_muscles_own(neck):
+    """Even of a thin sheet MFI has to tell its fat, not how it was outlined."""
+    tier = TIERS["clean"]._replace(tilt_deg=0, shift_mm=0)
+    found = mfi_of(make_scan(with_mfi(neck, np.zeros(14)), tier, (0, 3)))
+    for m in MUSCLES:
+        assert found[m.label - 1] < MEAN_MFI_PERCENT[m.key] - 1, m.key
 
 
 def test_more_fat_in_one_muscle(neck, clean):

@@ -51,7 +51,9 @@ def build_body(subject: Subject) -> Body:
             sheathed = True
             for other, k, border in zip(structures(), planes, contours, strict=True):
                 if other.tissue in _SHEATHED:
-                    wide = _offset(border, subject.gap_mm + FASCIA_MM)
+                    invested = other.tissue in _INVESTED
+                    thick = subject.investing_fascia_mm if invested else FASCIA_MM
+                    wide = _offset(border, subject.gap_mm + thick)
                     paint(tissue, k, wide, CODES["fascia"])
         if s.tissue in _SHEATHED:
             xy = _offset(xy, subject.gap_mm)
@@ -63,7 +65,8 @@ def build_body(subject: Subject) -> Body:
 
 _LOOSE = np.isin(np.arange(256), [CODES[n] for n in ("fat", "deep fat", "fascia")])
 FASCIA_MM = 0.45
-"""Thickness of the sheath of every muscle."""
+"""Thickness of a muscle's sheath, but for those the investing layer encloses."""
+_INVESTED = {str(m.label) for m in MUSCLES if m.abbreviation in ("TR", "SCM")}
 _FIRST_MUSCLE = 20
 _SHEATHED = {"muscle", *(str(m.label) for m in MUSCLES)}
 _TABLE_1_Z = {

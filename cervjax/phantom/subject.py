@@ -52,6 +52,8 @@ class Subject(NamedTuple):
         girth, bone: ratios of width outside and inside the spine.
         fat_posterior, fat_lateral: ratios of the subcutaneous fat's thickness.
         gap_mm: by how much every muscle's border lies further out.
+        investing_fascia_mm: thickness of the investing layer of the deep cervical
+            fascia, which encloses TR and SCM.
         airway, vessels: ratios of radius.
         level_heights: ``(7,)`` ratios of the levels' heights, C2 to T1.
         lordosis_deg: added to the atlas' mild one, C2 to C7.
@@ -74,6 +76,7 @@ class Subject(NamedTuple):
     fat_posterior: float
     fat_lateral: float
     gap_mm: float
+    investing_fascia_mm: float
     airway: float
     vessels: float
     level_heights: np.ndarray
@@ -110,6 +113,7 @@ def draw_subject(seed: int, index: int, *, pathology: bool = False) -> Subject:
         mfi, area = _disease(rng, mfi, area)
         fused = int(rng.integers(1, 5)) if rng.random() < 0.3 else -1
     typical = float(np.sqrt(area.mean()))
+    fascia = np.random.default_rng([seed, index, 5]).normal(1.0, 0.12)
     return Subject(
         name=f"sub-{index + 1:04d}",
         sex="F" if female else "M",
@@ -123,6 +127,7 @@ def draw_subject(seed: int, index: int, *, pathology: bool = False) -> Subject:
         fat_posterior=float(np.exp(rng.normal(1.3 * heavy + 0.05 * female, 0.28))),
         fat_lateral=float(np.exp(rng.normal(1.3 * heavy + 0.10 * female, 0.28))),
         gap_mm=float(rng.uniform(-0.15, 0.38)),
+        investing_fascia_mm=float(np.clip(fascia, 0.7, 1.3)),
         airway=float(np.exp(rng.normal(0, 0.15))),
         vessels=float(np.exp(rng.normal(0, 0.12))),
         level_heights=(0.98 if female else 1.03)

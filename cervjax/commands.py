@@ -38,8 +38,8 @@ def infer(args: argparse.Namespace) -> int:
     from cervjax.batch import run
     from cervjax.calibration import read_calibration
     from cervjax.inference import Settings, device_name
-    from cervjax.segment import check_windows
     from cervjax.weights import SHIPPED, load_weights
+    from cervjax.windows import check_windows
 
     _check_writable(args.output)
     weights = load_weights(args.weights or SHIPPED, args.landmarks)

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from cervjax import parallel
 from cervjax.augment import Warp, warp
 from cervjax.data import windows
-from cervjax.intensity import Intensity, distort
+from cervjax.intensity import Intensity, distort, distort_some
 from cervjax.losses import LOSSES
 from cervjax.model import DenseVNet
 from cervjax.training import AXIS, TrainState, create_state, make_step, tensorflow_adam
@@ -51,6 +51,10 @@ def check(config: ConfigDict) -> None:
         raise ValueError(
             f"config.optimizer.warmup_steps is {o.warmup_steps}: a cosine schedule "
             f"must warm up in fewer than train.num_steps, {t.num_steps}"
+        )
+    if not 0 <= config.foreign.share <= 1:
+        raise ValueError(
+            f"config.foreign.share must lie from 0 to 1, got {config.foreign.share}"
         )
     if len(d.window) != 3 or any(n % 8 or n < 8 for n in d.window):
         raise ValueError(
@@ -108,7 +112,10 @@ def make_augment(config: ConfigDict):
     """``(key, image, labels)`` to the windows the network sees."""
     a = config.augment
     settings = Warp(**{k: _plain(a[k]) for k in Warp._fields})
-    change = Intensity(**{k: a[k] for k in Intensity._fields})
+    usual, foreign = (
+        Intensity(**{k: _plain(part[k]) for k in Intensity._fields})
+        for part in (a, config.foreign)
+    )
 
     def augment(key, image, labels):
         one, two = jax.random.split(key)
@@ -120,7 +127,9 @@ def make_augment(config: ConfigDict):
             spacing_mm=tuple(config.data.spacing_mm),
             settings=settings,
         )
-        return distort(two, image, change), labels
+        if not config.foreign.share:
+            return distort(two, image, usual), labels
+        return distort_some(two, image, usual, foreign, config.foreign.share), labels
 
     return augment
 

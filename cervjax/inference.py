@@ -21,13 +21,9 @@ from cervjax.preprocess import (
     resampled_shape,
     unpad,
 )
-from cervjax.segment import (
-    Segmentation,
-    segment_whole,
-    segment_windows,
-    whole_memory_bytes,
-)
+from cervjax.segment import Segmentation, segment_whole, whole_memory_bytes
 from cervjax.weights import Weights
+from cervjax.windows import segment_windows, segment_windows_at
 
 Mode = Literal["whole", "windows"]
 _WINDOWS_BYTES_PER_VOXEL = 60
@@ -128,16 +124,19 @@ def segment_prepared(
             "find a muscle's levels from the whole height; give --window X Y "
             f"{_whole_height(size)}"
         )
-    found = segment_windows(
-        weights.variables,
-        prepared.image,
-        window=settings.window,
-        border=settings.border,
-        predict_border=settings.predict_border,
-        batch_size=settings.batch_size,
-        passes=settings.passes,
-    )
-    found = Segmentation(*(unpad(volume, recipe.padding) for volume in found))
+    how = {
+        "window": settings.window,
+        "border": settings.border,
+        "predict_border": settings.predict_border,
+        "batch_size": settings.batch_size,
+        "passes": settings.passes,
+    }
+    image, padding = prepared.image, recipe.padding
+    if weights.card.mode == "whole":
+        found = segment_windows_at(weights.variables, image, padding, shape, **how)
+        return found, warnings
+    found = segment_windows(weights.variables, image, **how)
+    found = Segmentation(*(unpad(volume, padding) for volume in found))
 
     def back(volume: np.ndarray) -> np.ndarray:
         keep = recipe.keep_last_plane

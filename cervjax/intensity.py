@@ -6,7 +6,7 @@ above each channel's lowest value, so that air stays air. Results are not clippe
 """
 
 import math
-from functools import reduce
+from functools import partial, reduce
 from typing import NamedTuple
 
 import jax
@@ -14,8 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+PerAxis = tuple[float, float, float]
+
 _VOXELS = (1, 2, 3)
 _DEGREE = 3
+_WAVES = 3
 
 
 class Intensity(NamedTuple):
@@ -26,19 +29,22 @@ class Intensity(NamedTuple):
     Attributes:
         bias_field: standard deviation of the log gain of a smooth field, shared by the
             channels, which have the same coils.
-        low_resolution: a voxel's width is blurred to a factor of 1 ... 1 + this, of
-            its own per axis.
+        low_resolution: a voxel's width along x, y, z is blurred to a factor of
+            1 ... 1 + this.
         noise: Gaussian, its standard deviation uniform in 0 ... this.
         gamma: standard deviation of the log exponent, per channel.
+        tone: standard deviation of the waves in the tone curve, per channel; above 0.2
+            or so what was brighter may become darker.
         contrast: standard deviation of the log factor, per channel.
         brightness: standard deviation of what is added, per channel.
         channel_mix: probability that all channels become one of them, drawn at random.
     """
 
     bias_field: float = 0.0
-    low_resolution: float = 0.0
+    low_resolution: PerAxis = (0.0, 0.0, 0.0)
     noise: float = 0.0
     gamma: float = 0.0
+    tone: float = 0.0
     contrast: float = 0.0
     brightness: float = 0.0
     channel_mix: float = 0.0
@@ -60,6 +66,7 @@ def distort(key: Array, image: Array, settings: Intensity) -> Array:
         "low_resolution": random_low_resolution,
         "noise": random_noise,
         "gamma": random_gamma,
+        "tone": random_tone,
         "contrast": random_contrast,
         "brightness": random_brightness,
         "channel_mix": random_channel_mix,
@@ -68,9 +75,35 @@ def distort(key: Array, image: Array, settings: Intensity) -> Array:
         steps.items(), jax.random.split(key, len(steps)), strict=True
     ):
         amount = getattr(settings, name)
-        if amount:
+        if np.any(amount):
             image = step(k, image, amount)
     return image
+
+
+def distort_some(
+    key: Array, image: Array, usual: Intensity, other: Intensity, share: float
+) -> Array:
+    """`distort`, by other settings for a ``share`` of the samples, drawn at random.
+
+    Args:
+        key: one for the batch.
+        image: (b, x, y, z, c).
+        usual: static.
+        other: static, such as those of another protocol.
+        share: from 0 to 1.
+
+    Returns:
+        Same shape and type.
+    """
+    which, keys = jax.random.split(key)
+
+    def one(sample: tuple[Array, Array, Array]) -> Array:
+        is_other, key, image = sample
+        changes = (partial(distort, settings=s) for s in (other, usual))
+        return lax.cond(is_other, *changes, key, image[None])[0]
+
+    chosen = jax.random.bernoulli(which, share, (len(image),))
+    return lax.map(one, (chosen, jax.random.split(keys, len(image)), image))
 
 
 def random_bias_field(key: Array, image: Array, sd: float) -> Array:
@@ -80,10 +113,12 @@ def random_bias_field(key: Array, image: Array, sd: float) -> Array:
     return scale(image, jnp.exp(sd * field)[..., None])
 
 
-def random_low_resolution(key: Array, image: Array, extra: float) -> Array:
+def random_low_resolution(key: Array, image: Array, extra: PerAxis) -> Array:
     """`blur` by factors uniform in 1 ... 1 + ``extra``."""
-    factor = jax.random.uniform(key, (len(image), 3), minval=1, maxval=1 + extra)
-    return blur(image, factor, highest=1 + extra)
+    share = jax.random.uniform(key, (len(image), 3))
+    x, y, z = extra
+    factor = 1 + share * np.array(extra, "f4")[None]
+    return blur(image, factor, highest=(1 + x, 1 + y, 1 + z))
 
 
 def random_noise(key: Array, image: Array, highest: float) -> Array:
@@ -96,6 +131,12 @@ def random_noise(key: Array, image: Array, highest: float) -> Array:
 def random_gamma(key: Array, image: Array, sd: float) -> Array:
     """`power` with a log-normal exponent."""
     return power(image, jnp.exp(sd * _per_channel(key, image)))
+
+
+def random_tone(key: Array, image: Array, sd: float) -> Array:
+    """`tone` with normal heights."""
+    shape = (_WAVES, len(image), 1, 1, 1, image.shape[4])
+    return tone(image, sd * jax.random.normal(key, shape, image.dtype))
 
 
 def random_contrast(key: Array, image: Array, sd: float) -> Array:
@@ -167,7 +208,28 @@ def power(image: Array, exponent: Array) -> Array:
     return low + span * ((image - low) / jnp.where(span > 0, span, 1)) ** exponent
 
 
-def blur(image: Array, factor: Array, highest: float) -> Array:
+def tone(image: Array, heights: Array) -> Array:
+    """Adds waves to each channel's tones; its mean and standard deviation stay.
+
+    The waves run from the lowest value to 2 standard deviations above the mean.
+
+    Args:
+        image: (b, x, y, z, c).
+        heights: (k, b, 1, 1, 1, c) of ``sin(pi n v) / n``, n from 1 to k, as shares of
+            that range, which is v's 0 ... 1.
+    """
+    low, mean = image.min(_VOXELS, keepdims=True), image.mean(_VOXELS, keepdims=True)
+    sd = image.std(_VOXELS, keepdims=True)
+    span = jnp.where(sd > 0, mean + 2 * sd - low, 1)
+    phase = np.pi * jnp.clip((image - low) / span, 0, 1)
+    waves = (h * jnp.sin(n * phase) / n for n, h in enumerate(heights, start=1))
+    changed = image + span * reduce(jnp.add, waves)
+    away = changed - changed.mean(_VOXELS, keepdims=True)
+    new_sd = away.std(_VOXELS, keepdims=True)
+    return mean + away * sd / jnp.where(new_sd > 0, new_sd, 1)
+
+
+def blur(image: Array, factor: Array, highest: PerAxis) -> Array:
     """Gaussian blur as if voxels were wider; the mean over the volume stays.
 
     The widths at half height, 1 voxel and the blur's, add in squares to ``factor``.
@@ -176,12 +238,12 @@ def blur(image: Array, factor: Array, highest: float) -> Array:
     Args:
         image: (b, x, y, z, c).
         factor: (b, 3) along x, y, z; 1 ... ``highest``.
-        highest: static, for the size of the kernel.
+        highest: per axis, static, for the sizes of the kernels.
     """
     variance = (factor**2 - 1) / (8 * math.log(2))
-    radius = math.ceil(3 * math.sqrt((highest**2 - 1) / (8 * math.log(2))))
-    away = np.arange(-radius, radius + 1)
-    for axis in _VOXELS:
+    for axis, most in zip(_VOXELS, highest, strict=True):
+        radius = math.ceil(3 * math.sqrt((most**2 - 1) / (8 * math.log(2))))
+        away = np.arange(-radius, radius + 1)
         twice = jnp.maximum(2 * variance[:, axis - 1, None], 1e-6)
         weights = jax.nn.softmax(-jnp.asarray(away[None] ** 2) / twice)
         pad = [(radius, radius) if a == axis else (0, 0) for a in range(5)]

@@ -1,13 +1,12 @@
-"""From a preprocessed volume to a label map: whole-volume and windowed.
+"""From a preprocessed volume to a label map, in one piece.
 
-Either way the network runs in one compiled function per input shape, and full
+The network runs in one compiled function per input shape, and full
 resolution class probabilities are never held: labels and the largest probability
 leave the device, slab by slab.
 """
 
 import functools
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +14,6 @@ import numpy as np
 from jax import Array
 
 from cervjax.labelling import labels_at, places_between, upsampled_labels
-from cervjax.model import SIZE_MULTIPLE
 from cervjax.passes import Passes, half_region, logits_of_passes
 
 BUCKET = (16, 16, 8)
@@ -65,10 +63,10 @@ def segment_whole(
     if shape not in (None, inner):
         logits = whole_logits(variables, image, margin, passes=passes)
         return labels_of_logits(logits, image.shape[:3], margin, shape)
-    bucket = _extend(image, bucket_shape(image.shape[:3]))
+    bucket = extend(image, bucket_shape(image.shape[:3]))
     flat = margin if _is_flat(image, margin) else (0, 0, 0)
-    result = _predict(variables, bucket[None], margin, flat, passes)
-    return Segmentation(*(np.asarray(a)[0][_first(inner)] for a in result))
+    result = predict(variables, bucket[None], margin, flat, passes)
+    return Segmentation(*(np.asarray(a)[0][first(inner)] for a in result))
 
 
 def _is_flat(image: np.ndarray, margin: tuple[int, int, int]) -> bool:
@@ -83,60 +81,6 @@ def _is_flat(image: np.ndarray, margin: tuple[int, int, int]) -> bool:
     return True
 
 
-def segment_windows(
-    variables: Mapping[str, Any],
-    image: np.ndarray,
-    *,
-    window: tuple[int, int, int] = (360, 240, 32),
-    border: tuple[int, int, int] = (8, 8, 8),
-    predict_border: bool = False,
-    batch_size: int = 1,
-    passes: Passes = 1,
-) -> Segmentation:
-    """NiftyNet's grid of windows: borders cut, later windows overwrite earlier ones.
-
-    The outermost ``border`` voxels of the volume are never predicted (0) unless
-    ``predict_border``. A volume smaller than the window, at which NiftyNet stops, is
-    extended by repeating its last planes.
-
-    Args:
-        variables: the network's.
-        image: float32 (x, y, z, 2), padded and whitened.
-        window: size in voxels, multiples of 8.
-        border: voxels cut from each side of every window.
-        predict_border: keep a window's border where it is the volume's own.
-        batch_size: windows in one pass.
-        passes: how often the network is asked of a window, see `passes`.
-
-    Raises:
-        ValueError: a window size is no multiple of 8, or the border eats the window.
-    """
-    check_windows(window, border)
-    shape = image.shape[:3]
-    image = _extend(image, tuple(map(max, shape, window)))
-    labels = np.zeros(image.shape[:3], np.uint8)
-    confidence = np.zeros(image.shape[:3], np.float32)
-    starts = list(window_starts(image.shape[:3], window, border))
-    for at in range(0, len(starts), batch_size):
-        group = starts[at : at + batch_size]
-        # A last, smaller group repeats a window instead of compiling a new function.
-        filled = group + group[-1:] * (min(batch_size, len(starts)) - len(group))
-        batch = np.stack([image[_box(start, window)] for start in filled])
-        found = [np.asarray(a) for a in _predict(variables, batch, passes=passes)]
-        for i, start in enumerate(group):
-            cut = [
-                _kept(s, w, b, n, predict_border)
-                for s, w, b, n in zip(start, window, border, labels.shape, strict=True)
-            ]
-            inner = tuple(slice(lo, hi) for lo, hi in cut)
-            outer = tuple(
-                slice(s + lo, s + hi) for s, (lo, hi) in zip(start, cut, strict=True)
-            )
-            labels[outer] = found[0][i][inner]
-            confidence[outer] = found[1][i][inner]
-    return Segmentation(labels[_first(shape)], confidence[_first(shape)])
-
-
 def bucket_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that a volume is extended to in whole mode."""
     return tuple(-(-n // b) * b for n, b in zip(shape, BUCKET, strict=True))
@@ -147,46 +91,6 @@ def whole_memory_bytes(shape: tuple[int, ...], passes: Passes = 1) -> float:
     return float(np.prod(bucket_shape(shape))) * WHOLE_BYTES_PER_VOXEL[passes]
 
 
-def check_windows(window: tuple[int, ...], border: tuple[int, ...]) -> None:
-    """Raises ValueError for a window that the network or the aggregator cannot use."""
-    if any(n <= 0 or n % SIZE_MULTIPLE for n in window):
-        raise ValueError(
-            f"window sizes must be multiples of {SIZE_MULTIPLE}, got {window}"
-        )
-    if any(b < 0 or 2 * b >= n for b, n in zip(border, window, strict=True)):
-        raise ValueError(f"border {border} leaves nothing of the window {window}")
-
-
-def window_starts(
-    shape: tuple[int, ...], window: tuple[int, ...], border: tuple[int, ...]
-) -> Iterator[tuple[int, int, int]]:
-    """First voxels of NiftyNet's windows, in its order: z fastest, then x, then y.
-
-    Per axis the windows step by window - 2 border and end flush with the volume; where
-    two would do, a third in the middle is run last.
-    """
-    xs, ys, zs = (
-        _axis_starts(n, w, b) for n, w, b in zip(shape, window, border, strict=True)
-    )
-    return ((x, y, z) for y, x, z in itertools.product(ys, xs, zs))
-
-
-def _axis_starts(size: int, window: int, border: int) -> list[int]:
-    step = max(window - 2 * border, 1)
-    starts = sorted({*range(0, size - window + 1, step), size - window})
-    if len(starts) == 2:
-        starts.append(round(sum(starts) / 2))
-    return starts
-
-
-def _kept(
-    start: int, window: int, border: int, size: int, all_edges: bool
-) -> tuple[int, int]:
-    low = 0 if all_edges and start == 0 else border
-    high = window if all_edges and start + window == size else window - border
-    return low, high
-
-
 def whole_logits(
     variables: Mapping[str, Any],
     image: np.ndarray,
@@ -195,9 +99,9 @@ def whole_logits(
     passes: Passes = 1,
 ) -> np.ndarray:
     """The logits behind `segment_whole`, for `labels_of_logits`."""
-    bucket = _extend(image, bucket_shape(image.shape[:3]))
+    bucket = extend(image, bucket_shape(image.shape[:3]))
     flat = margin if _is_flat(image, margin) else (0, 0, 0)
-    return np.asarray(_margin_logits(variables, bucket[None], margin, flat, passes))
+    return np.asarray(margin_logits(variables, bucket[None], margin, flat, passes))
 
 
 def labels_of_logits(
@@ -210,7 +114,7 @@ def labels_of_logits(
     inner, bucket = _inner(size, margin), bucket_shape(size)
     if shape in (None, inner):
         found = _margin_labels(logits, bucket, margin)
-        return Segmentation(*(np.asarray(a)[0][_first(inner)] for a in found))
+        return Segmentation(*(np.asarray(a)[0][first(inner)] for a in found))
     steps = (2, 2, 2 if _has_pairs(logits, bucket, margin) else 1)
     region = half_region(bucket, margin)
     places = tuple(
@@ -223,7 +127,7 @@ def labels_of_logits(
 
 
 @functools.partial(jax.jit, static_argnames=("margin", "flat", "passes"))
-def _predict(
+def predict(
     variables: Mapping[str, Any],
     batch: Array,
     margin: tuple[int, int, int] = (0, 0, 0),
@@ -231,12 +135,12 @@ def _predict(
     passes: Passes = 1,
 ) -> tuple[Array, Array]:
     """Labels and confidence of a batch, without the margin at the ends of each axis."""
-    logits = _margin_logits(variables, batch, margin, flat, passes)
+    logits = margin_logits(variables, batch, margin, flat, passes)
     return _margin_labels(logits, batch.shape[1:4], margin)
 
 
 @functools.partial(jax.jit, static_argnames=("margin", "flat", "passes"))
-def _margin_logits(
+def margin_logits(
     variables: Mapping[str, Any],
     batch: Array,
     margin: tuple[int, int, int],
@@ -272,14 +176,12 @@ def _inner(size: tuple[int, ...], margin: tuple[int, int, int]) -> tuple[int, ..
     return tuple(n - 2 * m for n, m in zip(size, margin, strict=True))
 
 
-def _extend(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def extend(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A volume (x, y, z, c) grown at its far ends by repeating its last planes."""
     widths = [(0, n - m) for n, m in zip(shape, image.shape[:3], strict=True)]
     return np.pad(image, [*widths, (0, 0)], mode="edge")
 
 
-def _first(shape: tuple[int, ...]) -> tuple[slice, ...]:
+def first(shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """The box of that shape at the near ends."""
     return tuple(slice(0, n) for n in shape)
-
-
-def _box(start: tuple[int, ...], window: tuple[int, ...]) -> tuple[slice, ...]:
-    return tuple(slice(s, s + w) for s, w in zip(start, window, strict=True))

@@ -57,10 +57,21 @@ def get_config() -> ConfigDict:
     augment.bias_field = 0.0  # the following are not the paper's
     augment.gamma = 0.0
     augment.noise = 0.0
+    augment.tone = 0.0
     augment.contrast = 0.0
     augment.brightness = 0.0
-    augment.low_resolution = 0.0
+    augment.low_resolution = (0.0, 0.0, 0.0)
     augment.channel_mix = 0.0
+    config.foreign = foreign = ConfigDict()  # own: some windows look otherwise
+    foreign.share = 0.0  # of windows, changed by these instead of the above
+    foreign.bias_field = 0.0
+    foreign.gamma = 0.0
+    foreign.noise = 0.0
+    foreign.tone = 0.0
+    foreign.contrast = 0.0
+    foreign.brightness = 0.0
+    foreign.low_resolution = (0.0, 0.0, 0.0)
+    foreign.channel_mix = 0.0
 
     config.model = model = ConfigDict()
     model.keep_prob = 1.0  # N

@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     config.augment.contrast = 0.1
     config.augment.brightness = 0.1
     config.augment.channel_mix = 0.1
-    config.augment.low_resolution = 0.5
+    config.augment.low_resolution = (0.5, 0.5, 0.5)
     config.optimizer.learning_rate = 3e-3
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 50

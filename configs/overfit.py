@@ -27,8 +27,9 @@ def get_config() -> ConfigDict:
     config.augment.rotation_deg = (0.0, 0.0, 0.0)
     config.augment.scale_percent = (0.0, 0.0, 0.0)
     for name in ("bias_field", "gamma", "noise", "contrast", "brightness",
-                 "channel_mix", "low_resolution"):  # fmt: skip
+                 "channel_mix"):  # fmt: skip
         config.augment[name] = 0.0
+    config.augment.low_resolution = (0.0, 0.0, 0.0)
     config.train.loss = "dice_plus_cross_entropy"
     config.train.average_decay = 0.99
     config.optimizer.learning_rate = 5e-3

@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     config.data.foreground_share = 0.6
     config.augment.margin = (10, 10, 2)
     config.augment.elastic_sigma_voxels = (8.0, 8.0, 1.0)
-    config.augment.low_resolution = 0.7
+    config.augment.low_resolution = (0.7, 0.7, 0.7)
     config.optimizer.learning_rate = 2e-3
     config.train.loss = "dice_plus_cross_entropy"
     config.train.average_decay = 0.999

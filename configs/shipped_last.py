@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     """The second stage with all three severities."""
     config = shipped.get_config()
     config.data.phantom.severities = ("clinical", "hard", "clean")
-    config.augment.low_resolution = 0.3
+    config.augment.low_resolution = (0.3, 0.3, 0.3)
     config.optimizer.learning_rate = 1.5e-3
     config.train.num_steps = 2500
     config.train.eval_every = 1250

@@ -1,4 +1,4 @@
-"""How the weights in the package were trained, fourth and last stage.
+"""How the weights in the package were trained, fourth stage.
 
 From the third stage, ``configs/shipped_last.py``: slices of 1.5 mm instead of the
 paper's 3. The network answers at half the resolution, so with 3 mm it sees slices in

@@ -68,6 +68,9 @@ def config(cohort, tmp_path_factory):
     config.data.padding = (6, 4, 4)
     config.data.window = (24, 24, 16)
     config.augment.margin = (2, 2, 1)
+    config.foreign.share = 0.3
+    config.foreign.tone = 0.2
+    config.foreign.channel_mix = 1.0
     config.optimizer.warmup_steps = 2
     config.train.num_steps = 8
     config.train.log_every = 1
@@ -354,6 +357,7 @@ def test_init_from_keeps_the_histogram_the_weights_know(
         ({"train.loss": "dise"}, "train.loss must be one of"),
         ({"data.window": (20, 24, 16)}, "multiples of 8"),
         ({"train.eval_every": 0}, "eval_every must be at least 1"),
+        ({"foreign.share": 1.5}, "foreign.share must lie from 0 to 1"),
         ({"train.batch_size": 3}, "multiple of 2"),
         ({"data.window": (64, 24, 16)}, "window"),
         ({"train.num_steps": 2}, "warm up in fewer"),

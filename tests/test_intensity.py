@@ -7,7 +7,16 @@ import pytest
 from numpy.polynomial.legendre import Legendre
 from scipy.ndimage import gaussian_filter
 
-from cervjax.intensity import Intensity, blur, distort, power, scale, smooth_field
+from cervjax.intensity import (
+    Intensity,
+    blur,
+    distort,
+    distort_some,
+    power,
+    scale,
+    smooth_field,
+    tone,
+)
 
 SHAPE = (14, 12, 8)
 FIELDS = Intensity._fields
@@ -23,6 +32,7 @@ def draw(batch=3, shape=SHAPE, seed=0):
 
 
 def changed(name, amount, image, seed=0):
+    amount = (amount,) * 3 if name == "low_resolution" else amount
     settings = Intensity(**{name: amount})
     return np.asarray(distorted(jax.random.key(seed), image, settings=settings))
 
@@ -34,7 +44,7 @@ def heights(image):
 def test_off_is_the_same():
     image = jnp.asarray(draw())
     assert distort(jax.random.key(0), image, Intensity()) is image
-    assert set(Intensity()) == {0.0}
+    assert not np.any(np.hstack(Intensity()))
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -117,7 +127,7 @@ def test_bias_field_is_a_smooth_gain_of_both_channels():
 
 def test_blur_equals_scipys():
     image, factors = draw(2), np.array([[1.0, 1.5, 2.0], [1.8, 1.2, 1.0]])
-    got = blur(jnp.asarray(image), jnp.asarray(factors, jnp.float32), highest=2.0)
+    got = blur(jnp.asarray(image), jnp.asarray(factors, jnp.float32), (2.0, 2.0, 2.0))
     for k, factor in enumerate(factors):
         sigma = np.sqrt((factor**2 - 1) / (8 * np.log(2)))
         expected = gaussian_filter(
@@ -138,6 +148,16 @@ def test_low_resolution_removes_detail_and_keeps_the_mean():
     assert left.max() < 0.8 and left.mean() < 0.5
     for ramp in got[1::2]:
         np.testing.assert_allclose(ramp[4:-4], image[1, 4:-4], atol=1e-4)
+
+
+def test_slices_alone_can_be_made_thick():
+    image = draw(4)
+    settings = Intensity(low_resolution=(0.0, 0.0, 3.0))
+    got = np.asarray(distorted(jax.random.key(0), image, settings=settings))
+    np.testing.assert_allclose(got.mean(3), image.mean(3), atol=1e-5)
+    rough = [np.diff(v, axis=3).std((1, 2, 3, 4)) for v in (image, got)]
+    left = rough[1] / rough[0]
+    assert left.max() < 1 and left.min() < 0.3
 
 
 def test_noise_is_white_and_of_uniform_level():
@@ -181,6 +201,44 @@ def test_power_by_hand():
     np.testing.assert_allclose(got.ravel(), [-1, -0.75, 0, 3], atol=1e-6)
     flat = jnp.full((1, 2, 2, 2, 1), 0.5)
     np.testing.assert_array_equal(power(flat, jnp.full((1, 1, 1, 1, 1), 0.7)), flat)
+
+
+def test_tone_by_hand():
+    """Mean and standard deviation stay, and what was equal stays equal."""
+    image = np.array([-1.0, 0.0, 0.0, 1.0, 3.0]).reshape(1, 5, 1, 1, 1)
+    heights = np.array([0.1, -0.3]).reshape(2, 1, 1, 1, 1, 1)
+    got = np.asarray(tone(jnp.asarray(image, jnp.float32), jnp.asarray(heights)))
+    span = image.mean() + 2 * image.std() + 1
+    v = np.pi * np.minimum((image + 1) / span, 1)
+    waves = image + span * (0.1 * np.sin(v) - 0.15 * np.sin(2 * v))
+    expected = (waves - waves.mean()) * image.std() / waves.std() + image.mean()
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    flat = jnp.full((1, 2, 2, 2, 1), 0.5)
+    np.testing.assert_allclose(tone(flat, jnp.asarray(heights)), flat, atol=1e-6)
+
+
+def test_tone_is_drawn_for_each_channel():
+    image = np.repeat(draw(40)[..., :1], 2, -1)
+    got = changed("tone", 0.2, image)
+    np.testing.assert_allclose(got.mean(VOXELS), image.mean(VOXELS), atol=1e-4)
+    np.testing.assert_allclose(got.std(VOXELS), image.std(VOXELS), rtol=1e-4)
+    moved = np.abs(got - image).mean(VOXELS)
+    assert (moved > 0.01).mean() > 0.95
+    assert (np.abs(got[..., 0] - got[..., 1]).mean((1, 2, 3)) > 0.01).mean() > 0.95
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_share_of_samples_is_changed_otherwise(share):
+    image = draw(200, (3, 2, 2))
+    usual, other = Intensity(brightness=0.1), Intensity(channel_mix=1.0)
+    some = jax.jit(distort_some, static_argnums=(2, 3, 4))
+    got = np.asarray(some(jax.random.key(1), image, usual, other, share))
+    mixed = (got[..., 0] == got[..., 1]).all((1, 2, 3))
+    assert mixed.mean() == pytest.approx(share, abs=0.08)
+    shift = (got - image)[~mixed]
+    if len(shift):
+        np.testing.assert_allclose(shift.std((1, 2, 3)), 0, atol=1e-6)
+        assert shift.std() == pytest.approx(0.1, rel=0.2)
 
 
 def test_scale_by_hand():

@@ -10,39 +10,13 @@ from cervjax.labelling import labels_at, places_between, upsampled_labels
 from cervjax.model import DenseVNet
 from cervjax.preprocess import pad, unpad
 from cervjax.segment import (
-    Segmentation,
     _is_flat,
-    _predict,
     bucket_shape,
-    check_windows,
+    predict,
     segment_whole,
-    segment_windows,
     whole_memory_bytes,
-    window_starts,
 )
 from cervjax.upsampling import upsample
-
-
-def test_windows_are_niftynets():
-    """The worked example of its grid: 637 voxels, window 360, border 8."""
-    starts = list(window_starts((637, 240, 32), (360, 240, 32), (8, 8, 8)))
-    assert [s[0] for s in starts] == [0, 277, 138]
-    starts = list(window_starts((95, 83, 34), (64, 48, 16), (4, 4, 2)))
-    assert len(starts) == 27
-    ys = [s[1] for s in starts]
-    assert ys == sorted(ys, key=[0, 35, 18].index)  # outermost, the middle one last
-    assert starts[:3] == [(0, 0, 0), (0, 0, 12), (0, 0, 18)]
-
-
-@pytest.mark.parametrize("size", [64, 65, 100, 128, 200, 637])
-def test_windows_cover_all_but_the_border(size):
-    window, border = 64, 8
-    seen = np.zeros(size, bool)
-    for start, *_ in window_starts((size, 8, 8), (window, 8, 8), (border, 0, 0)):
-        assert 0 <= start <= size - window
-        seen[start + border : start + window - border] = True
-    assert seen[border : size - border].all()
-    assert not seen[:border].any() and not seen[size - border :].any()
 
 
 def test_labels_of_upsampled_logits_without_upsampling_them():
@@ -116,42 +90,13 @@ def by_position(monkeypatch):
         return inside.astype(np.uint8), np.full(inside.shape, 0.5, np.float32)
 
     calls = []
-    monkeypatch.setattr("cervjax.segment._predict", predict)
+    monkeypatch.setattr("cervjax.segment.predict", predict)
     return calls
 
 
 def volume(shape):
     rng = np.random.default_rng(0)
     return rng.integers(1, 15, (*shape, 2)).astype(np.float32)
-
-
-@pytest.mark.parametrize(("batch_size", "calls"), [(1, 27), (4, 7), (100, 1)])
-def test_windows_are_put_back_where_they_came_from(by_position, batch_size, calls):
-    image = volume((95, 83, 34))
-    found = segment_windows(
-        {}, image, window=(64, 48, 16), border=(4, 4, 2), batch_size=batch_size
-    )
-    inside = (slice(4, -4), slice(4, -4), slice(2, -2))
-    np.testing.assert_array_equal(found.labels[inside], image[..., 0][inside])
-    assert found.labels.sum() == found.labels[inside].sum()  # never predicted: 0
-    assert len(by_position) == calls and len(set(by_position)) == 1
-
-
-def test_the_border_is_predicted_on_request(by_position):
-    image = volume((95, 83, 34))
-    found = segment_windows(
-        {}, image, window=(64, 48, 16), border=(4, 4, 2), predict_border=True
-    )
-    np.testing.assert_array_equal(found.labels, image[..., 0])
-    assert (found.confidence == 0.5).all()
-
-
-def test_volumes_smaller_than_a_window_are_extended(by_position):
-    image = volume((20, 50, 9))
-    found = segment_windows(
-        {}, image, window=(64, 48, 16), border=(0, 0, 0), predict_border=True
-    )
-    np.testing.assert_array_equal(found.labels, image[..., 0])
 
 
 def test_whole_volumes_share_buckets(by_position):
@@ -212,33 +157,11 @@ def test_margins_that_are_not_flat_are_noticed():
         assert not _is_flat(image, (5, 5, 5))
 
 
-def test_whole_mode_is_one_window_over_everything():
-    rng = np.random.default_rng(0)
-    image = rng.normal(size=(48, 32, 16, 2)).astype(np.float32)
-    variables = network_variables()
-    whole = segment_whole(variables, image)
-    window = segment_windows(
-        variables, image, window=(48, 32, 16), border=(0, 0, 0), predict_border=True
-    )
-    np.testing.assert_array_equal(whole.labels, window.labels)
-    assert len(np.unique(whole.labels)) > 5
-    assert isinstance(whole, Segmentation) and whole.confidence.min() >= 1 / 15
-
-
-@pytest.mark.parametrize(
-    ("window", "border"), [((30, 8, 8), (0, 0, 0)), ((0, 8, 8), (0, 0, 0)),
-                           ((8, 8, 8), (4, 0, 0)), ((8, 8, 8), (-1, 0, 0))]
-)  # fmt: skip
-def test_impossible_windows_are_refused(window, border):
-    with pytest.raises(ValueError, match="window"):
-        check_windows(window, border)
-
-
 @pytest.mark.parametrize("passes", [1, 4])
 def test_memory_estimate_is_the_compilers(passes):
     shape = (96, 64, 32)
     example = jax.ShapeDtypeStruct((1, *shape, 2), np.float32)
-    lowered = _predict.lower(network_variables(), example, passes=passes)
+    lowered = predict.lower(network_variables(), example, passes=passes)
     analysis = lowered.compile().memory_analysis()
     if analysis is None or not analysis.temp_size_in_bytes:
         pytest.skip("this backend gives no memory analysis")

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from cervjax import niftynet
 from cervjax.anatomy import MUSCLES
@@ -118,7 +118,8 @@ def save_weights(
     text = json.dumps(asdict(card), sort_keys=True)
     digest = _digest(tensors, text)
     metadata = {"format": "cervjax-1", "card": text, "sha256": digest}
-    write_atomically(path, lambda part: save_file(tensors, part, metadata))
+    content = save(tensors, metadata)  # save_file would leave a file of mode 0600
+    write_atomically(path, lambda part: part.write_bytes(content))
     return digest
 
 

@@ -52,6 +52,14 @@ def test_published_names_and_shapes(real_scans, golden):
         assert published[name] == ours[name].shape
 
 
+def test_weights_can_be_read_by_whoever_reads_other_files(random_weights, tmp_path):
+    (tmp_path / "other").touch()
+    weights = load_weights(random_weights)
+    save_weights(tmp_path / "mine", weights.variables, weights.card)
+    modes = [(tmp_path / name).stat().st_mode for name in ("mine", "other")]
+    assert modes[0] == modes[1]
+
+
 def test_weights_files_round_trip(random_weights, tmp_path):
     weights = load_weights(random_weights)
     assert weights.card.recipe == RECIPE

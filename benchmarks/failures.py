@@ -109,6 +109,7 @@ def picture(pair: Pair, dice: float, path: Path) -> None:
             title=f"{pair.name}, {name}",
             subtitle=f"mean Dice {dice:.3f}; synthetic neck",
             num_slices=8,
+            like=np.where(reference > 0, reference, predicted),
         )
         part = path.with_name(f"{path.stem}_{name}.png")
         save_png(figure, part)

@@ -153,6 +153,20 @@ def test_slices_run_from_superior_to_inferior_where_muscles_are():
     assert "no muscle found" not in texts(figure)
 
 
+def test_pictures_to_be_compared_show_the_same_slices_and_box():
+    image, labels = neck((20, 16, 40))
+    labels[5:8, 5:8, 10:31] = 2
+    other = np.zeros_like(labels)
+    other[9, 9, 20] = 1
+    one, two = (
+        qc_figure(image, v, spacing_mm=(1, 1, 1), title="t", num_slices=5, like=labels)
+        for v in (labels, other)
+    )
+    for a, b in zip(one.axes, two.axes, strict=True):
+        assert a.get_title() == b.get_title() and a.get_xlim() == b.get_xlim()
+    assert "no muscle found" not in texts(two)
+
+
 def test_a_single_slice_is_the_middle_of_the_muscles():
     image, labels = neck((20, 16, 40))
     labels[5, 5, [10, 30]] = 2  # nothing on slice 20

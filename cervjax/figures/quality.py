@@ -36,6 +36,7 @@ def qc_figure(
     title: str,
     subtitle: str = "",
     num_slices: int = 8,
+    like: np.ndarray | None = None,
 ) -> Figure:
     """Axial slices with the muscles' outlines, from superior to inferior.
 
@@ -51,6 +52,8 @@ def qc_figure(
         title: first line, such as the name of the scan.
         subtitle: what the reader should know about this scan.
         num_slices: how many slices to draw, if there are so many.
+        like: labels, same shape, whose slices and box are shown instead of the drawn
+            ones': for pictures to be compared.
 
     Returns:
         A figure with its own Agg canvas, 1800 pixels wide.
@@ -62,9 +65,10 @@ def qc_figure(
     image, labels = np.asarray(image), np.asarray(labels)
     _check(image, labels, spacing_mm, num_slices)
     dx, dy, dz = map(float, spacing_mm)
-    slices = _choose_slices(labels, num_slices)
+    shown = labels if like is None else like
+    slices = _choose_slices(shown, num_slices)
     grey, drawn = _grey(image[..., slices]), labels[..., slices]
-    box_mm = _crop(grey > 0.15, drawn > 0, (dx, dy))
+    box_mm = _crop(grey > 0.15, shown[..., slices] > 0, (dx, dy))
     extent = (0, image.shape[0] * dx, 0, image.shape[1] * dy)
 
     figure, panels = _layout(len(slices), box_mm, title, subtitle)

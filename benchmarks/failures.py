@@ -36,6 +36,7 @@ def main() -> None:
     dice, counts = {}, np.zeros((len(MUSCLES), 5))
     inner: list[list[float]] = [[] for _ in MUSCLES]
     every: list[list[float]] = [[] for _ in MUSCLES]
+    shifts = []
     for pair in pairs:
         predicted, reference, _ = load(pair)
         own = dice_per_label(confusion(predicted, reference))
@@ -45,6 +46,8 @@ def main() -> None:
             counts[k] += where_wrong(a, b)
             every[k].append(own[k])
             inner[k].append(dice_between_ends(a, b))
+        both = [(predicted == m.label, reference == m.label) for m in MUSCLES]
+        shifts.append([middle_slice(a) - middle_slice(b) for a, b in both])
     print("| muscle | Dice | between its ends | wrong at the ends | wrong elsewhere |")
     print("|---|---|---|---|---|")
     for k, muscle in enumerate(MUSCLES):
@@ -57,6 +60,14 @@ def main() -> None:
     too_long, too_short = counts[:, 3].sum(), counts[:, 4].sum()
     print(f"\nmuscle slices too many {too_long:.0f}, too few {too_short:.0f}, in "
           f"{len(pairs)} scans")  # fmt: skip
+    shift = np.array(shifts)
+    print(
+        "middle too high by (slices): "
+        f"all muscles of a scan {spread(np.nanmean(shift, axis=1))}, "
+        f"MFSS {spread(shift[:, :2].mean(1))}, TR {spread(shift[:, 10:12].mean(1))}; "
+        f"correlation of MFSS and TR "
+        f"{np.corrcoef(shift[:, :2].mean(1), shift[:, 10:12].mean(1))[0, 1]:.2f}"
+    )
     for rank, pair in enumerate(sorted(dice, key=lambda p: dice[p])[:WORST], start=1):
         path = flags.output / f"worst{rank}.png"
         picture(pair, dice[pair], path)
@@ -88,6 +99,18 @@ def where_wrong(predicted: np.ndarray, reference: np.ndarray) -> np.ndarray:
     found = predicted.any((0, 1))
     return np.array([wrong[ends].sum(), wrong[~ends].sum(), reference.sum(),
                      (found & ~has).sum(), (has & ~found).sum()])  # fmt: skip
+
+
+def middle_slice(mask: np.ndarray) -> float:
+    """Where a muscle's volume has its middle along z, in slices."""
+    per_slice = mask.sum((0, 1))
+    total = per_slice.sum()
+    return float(np.arange(len(per_slice)) @ per_slice / total) if total else np.nan
+
+
+def spread(values: np.ndarray) -> str:
+    """Mean and standard deviation."""
+    return f"{np.nanmean(values):+.2f} +- {np.nanstd(values, ddof=1):.2f}"
 
 
 def dice_between_ends(predicted: np.ndarray, reference: np.ndarray) -> float:

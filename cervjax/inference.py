@@ -27,7 +27,7 @@ from cervjax.windows import segment_windows, segment_windows_at
 
 Mode = Literal["whole", "windows"]
 _WINDOWS_BYTES_PER_VOXEL = 60
-"""Volumes held at once in windows mode: input, masks, labels, the spline's copies."""
+"""Volumes held at once in windows mode: input, masks, logits, labels, splines."""
 
 
 @dataclass(frozen=True)

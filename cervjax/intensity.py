@@ -2,7 +2,8 @@
 
 Images are whitened float32 ``(b, x, y, z, c)``: mean 0 and standard deviation 1 over
 the foreground, and air, the lowest value, near -1. What multiplies acts on the height
-above each channel's lowest value, so that air stays air. Results are not clipped.
+above each channel's lowest value, so that air stays air; `tone` moves it. Results are
+not clipped.
 """
 
 import math

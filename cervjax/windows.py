@@ -105,7 +105,7 @@ def segment_windows_at(
         image, tuple(max(n + n % 2, w) for n, w in zip(size, window, strict=True))
     )
     steps = (2, 2, 1 if passes == 4 else 2)
-    whole = tuple(n // step for n, step in zip(image.shape, steps, strict=False))
+    whole = (n // step for n, step in zip(image.shape[:3], steps, strict=True))
     logits = np.zeros((*whole, NUM_CLASSES), np.float32)
     starts = list(window_starts(image.shape[:3], window, border, even=True))
     nothing = {"margin": (0, 0, 0), "flat": (0, 0, 0)}

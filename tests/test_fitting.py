@@ -21,6 +21,7 @@ from train_tiny import stand_ins
 from cervjax import fitting
 from cervjax.anatomy import MUSCLES
 from cervjax.checkpoint import open_checkpoints
+from cervjax.experiment import make_augment
 from cervjax.inference import Settings
 from cervjax.monitor import COLUMNS, Table
 from cervjax.weights import load_weights, save_weights
@@ -349,6 +350,19 @@ def test_init_from_keeps_the_histogram_the_weights_know(
     _, lines = run(config, tmp_path / "a", init_from=tmp_path / "theirs.safetensors")
     assert not [line for line in lines if line.startswith("learning the standard")]
     assert load_weights(tmp_path / "a").card.recipe.landmarks == wider
+
+
+def test_some_windows_are_changed_as_the_config_says(config):
+    config.augment.channel_mix = 0.0
+    for name in ("bias_field", "noise", "tone"):
+        config.augment[name] = config.foreign[name] = 0.0
+    shape = (3, *(w + 2 * m for w, m in zip((24, 24, 16), (2, 2, 1), strict=True)))
+    image = jax.random.normal(jax.random.key(0), (*shape, 2))
+    labels = np.zeros(shape, np.uint8)
+    for share in (0.0, 1.0):
+        config.foreign.share = share
+        got, _ = jax.jit(make_augment(config))(jax.random.key(1), image, labels)
+        assert np.array_equal(got[..., 0], got[..., 1]) == (share == 1.0)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -21,8 +22,14 @@ from nibabel.orientations import (
 
 from cervjax.cli import main
 from cervjax.dixon import read_scan
-from cervjax.inference import Settings, measure_images, segment_images
+from cervjax.inference import (
+    Settings,
+    measure_images,
+    prepare_images,
+    segment_images,
+)
 from cervjax.scans import Scan, find_scans
+from cervjax.segment import bucket_shape
 from cervjax.weights import load_weights
 
 ALL_ORIENTATIONS = [
@@ -216,6 +223,28 @@ def test_exchanged_water_and_fat_are_told(
     warnings = json.loads((tmp_path / "out" / "sub-1_dseg.json").read_text())
     told = [w for w in warnings["Warnings"] if "probably exchanged" in w]
     assert len(told) == 1 and "SCM_R" in told[0] and "SCM_L" not in told[0]
+
+
+def test_windows_find_what_whole_mode_finds_on_another_grid(
+    tmp_path, two_blobs, threshold_weights
+):
+    """One window over everything; labels brought back by neighbour would differ."""
+    images = read_scan(find_scans(save_pair(tmp_path, two_blobs))[0][0])
+    weights = load_weights(threshold_weights)
+    recipe = replace(weights.card.recipe, spacing_mm=(1.3, 1.4, 1.5), padding=(8, 8, 4))
+    size = bucket_shape(
+        prepare_images(images, recipe, Settings("whole")).image.shape[:3]
+    )
+    one, other = (
+        segment_images(images, weights, recipe, settings)[0]
+        for settings in (
+            Settings("whole"),
+            Settings("windows", window=size, border=(8, 8, 4)),
+        )
+    )
+    np.testing.assert_array_equal(one.labels, other.labels)
+    np.testing.assert_allclose(one.confidence, other.confidence, rtol=1e-4)
+    assert len(np.unique(one.labels)) > 1
 
 
 @pytest.mark.parametrize("slices, told", [(8, True), (16, False)])

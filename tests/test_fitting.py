@@ -69,9 +69,6 @@ def config(cohort, tmp_path_factory):
     config.data.padding = (6, 4, 4)
     config.data.window = (24, 24, 16)
     config.augment.margin = (2, 2, 1)
-    config.foreign.share = 0.3
-    config.foreign.tone = 0.2
-    config.foreign.channel_mix = 1.0
     config.optimizer.warmup_steps = 2
     config.train.num_steps = 8
     config.train.log_every = 1
@@ -356,6 +353,7 @@ def test_some_windows_are_changed_as_the_config_says(config):
     config.augment.channel_mix = 0.0
     for name in ("bias_field", "noise", "tone"):
         config.augment[name] = config.foreign[name] = 0.0
+    config.foreign.channel_mix = 1.0
     shape = (3, *(w + 2 * m for w, m in zip((24, 24, 16), (2, 2, 1), strict=True)))
     image = jax.random.normal(jax.random.key(0), (*shape, 2))
     labels = np.zeros(shape, np.uint8)

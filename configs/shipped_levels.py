@@ -25,6 +25,6 @@ def get_config() -> ConfigDict:
     config.augment.elastic_sigma_voxels = (8.0, 8.0, 0.0)
     config.augment.scale_percent = (8.0, 8.0, 14.0)
     config.augment.margin = (10, 10, 6)
-    config.train.num_steps = 2400
-    config.train.eval_every = 800
+    config.train.num_steps = 900
+    config.train.eval_every = 450
     return config

@@ -29,7 +29,7 @@ from cervjax.weights import load_weights, save_weights
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # configs belong to the checkout, not to the package
 
-from configs import dixon, dixon_cpu, dixon_niftynet, overfit  # noqa: E402
+from configs import dixon, dixon_cpu, dixon_niftynet, overfit, shipped_levels  # noqa: E402
 
 pytestmark = [
     pytest.mark.xdist_group("fitting"),
@@ -361,6 +361,19 @@ def test_some_windows_are_changed_as_the_config_says(config):
         config.foreign.share = share
         got, _ = jax.jit(make_augment(config))(jax.random.key(1), image, labels)
         assert np.array_equal(got[..., 0], got[..., 1]) == (share == 1.0)
+
+
+def test_the_last_stage_of_the_packages_weights_keeps_slices_flat():
+    """A slice of the window is all of one slice of the scan, moved along z or not."""
+    config = shipped_levels.get_config()
+    config.data.window = (24, 24, 16)
+    shape = (4, *(w + 2 * m for w, m in zip((24, 24, 16), (10, 10, 6), strict=True)))
+    slices = np.broadcast_to(np.arange(shape[3]) % 15, shape).astype(np.uint8)
+    image = np.zeros((*shape, 2), np.float32)
+    _, got = jax.jit(make_augment(config))(jax.random.key(3), image, slices)
+    got = np.asarray(got)
+    np.testing.assert_array_equal(got, np.broadcast_to(got[:, :1, :1], got.shape))
+    assert all(len(np.unique(sample)) > 10 for sample in got)
 
 
 @pytest.mark.parametrize(

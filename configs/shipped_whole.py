@@ -1,4 +1,4 @@
-"""How the weights in the package were trained, fifth and last stage.
+"""How the weights in the package were trained, fifth stage.
 
 From the fourth stage, ``configs/shipped_slices.py``: windows as wide as all muscles
 together, so that the spine, by whose levels a muscle is drawn, is in view of the

@@ -371,9 +371,7 @@ def test_the_last_stage_of_the_packages_weights_keeps_slices_flat():
     slices = np.broadcast_to(np.arange(shape[3]) % 15, shape).astype(np.uint8)
     image = np.zeros((*shape, 2), np.float32)
     augment = make_augment(config)
-    moved = jax.jit(
-        lambda *args: augment(*args)[1]
-    )  # the labels alone: quick to compile
+    moved = jax.jit(lambda *args: augment(*args)[1])  # labels alone compile quickly
     got = np.asarray(moved(jax.random.key(3), image, slices))
     np.testing.assert_array_equal(got, np.broadcast_to(got[:, :1, :1], got.shape))
     assert all(len(np.unique(sample)) > 10 for sample in got)

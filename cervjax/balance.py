@@ -43,7 +43,7 @@ def balance(
     weights: Weights,
     scans: Sequence[LabelledScan],
     *,
-    target: float = 1.0,
+    target: float | Sequence[float] = 1.0,
     rounds: int = 10,
     say: Callable[[str], object] = print,
 ) -> tuple[Weights, np.ndarray, np.ndarray]:
@@ -54,7 +54,8 @@ def balance(
     Args:
         weights: to start from; their ``head_bias`` is shifted.
         scans: labelled; best others than those that judge the result.
-        target: mean volume ratio; a little under 1 keeps fat beside a muscle out.
+        target: mean volume ratio, of all muscles or of each in the order of the labels;
+            a little under 1 keeps fat beside a muscle out.
         rounds: at most.
         say: receives lines.
 
@@ -65,8 +66,9 @@ def balance(
     Raises:
         ValueError: there is no scan, or one cannot be used; the target makes no sense.
     """
-    if not 0.5 <= target <= 2:
-        raise ValueError(f"the target must be a volume ratio near 1, got {target:g}")
+    targets = np.broadcast_to(np.asarray(target, np.float64), 7)
+    if not np.all((targets >= 0.5) & (targets <= 2)):
+        raise ValueError(f"a target must be a volume ratio near 1, got {target}")
     if not scans:
         raise ValueError("balancing volumes needs at least one labelled scan")
     cases = []
@@ -79,7 +81,7 @@ def balance(
     for number in range(rounds):
         ratios = [_volume_ratio(case, shift, padding) for case in cases]
         ratio = np.nanmean(ratios, axis=0)
-        excess = np.log(np.maximum(ratio, 1e-3) / target)
+        excess = np.log(np.maximum(ratio, 1e-3) / targets)
         say(f"round {number}: mean volume ratios {ratio.round(3)}")
         if tried:
             moved, change = shift - tried[-1][0], excess - tried[-1][1]
@@ -94,7 +96,7 @@ def balance(
             step = np.copysign(np.maximum(np.abs(step), FIRST_MOVE), step)
         shift = np.clip(shift + step, -REACH, REACH)
     shift, excess = min(tried, key=lambda pair: float(np.nanmax(np.abs(pair[1]))))
-    ratio = target * np.exp(excess)
+    ratio = targets * np.exp(excess)
     variables: dict[str, Any] = jax.tree.map(np.array, weights.variables)
     variables["params"]["head_bias"][1:] += shift[_PAIR].astype(np.float32)
     return weights._replace(variables=variables), shift, ratio

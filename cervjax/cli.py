@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cervjax import __version__
+from cervjax.anatomy import MUSCLES
 from cervjax.commands import (
     INTERRUPTED,
     NOT_STARTED,
@@ -192,6 +193,9 @@ def _parser() -> argparse.ArgumentParser:
     nine.add_argument("--number", type=_positive, help="so many scans of each")
     nine.add_argument("--volume-ratio", type=float, default=1.0, metavar="RATIO",
                       help="to reach (default %(default)s)")  # fmt: skip
+    nine.add_argument("--muscle-ratio", type=_muscle_ratio, nargs="+", default=(),
+                      metavar="MUSCLE=RATIO",
+                      help="another one for a muscle, as LC=0.97")  # fmt: skip
     _add_passes(nine, "then and later")
     for command in (one, two, three, four, five, six, seven, eight, nine):
         command.add_argument("--debug", action="store_true", help="show tracebacks")
@@ -227,6 +231,20 @@ def _natural(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"must not be negative, got {text}")
     return value
+
+
+def _muscle_ratio(text: str) -> tuple[str, float]:
+    name, _, ratio = text.partition("=")
+    names = [m.abbreviation for m in MUSCLES[::2]]
+    try:
+        if name in names:
+            return name, float(ratio)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(
+        f"must be a muscle and a ratio, as LC=0.97, got {text}; muscles are "
+        f"{', '.join(names)}"
+    )
 
 
 def _positive(text: str) -> int:

@@ -126,6 +126,7 @@ def convert(args: argparse.Namespace) -> int:
 
 def balance(args: argparse.Namespace) -> int:
     """Shifts the last bias so that volumes are right on labelled scans."""
+    from cervjax.anatomy import MUSCLES
     from cervjax.balance import balance as balanced
     from cervjax.labelled import find_labelled
     from cervjax.weights import load_weights, save_weights
@@ -143,9 +144,13 @@ def balance(args: argparse.Namespace) -> int:
         scans += found[: args.number]
     names = ", ".join(folder.name for folder in args.scans)
     print(f"{len(scans)} labelled scan(s) of {names}", flush=True)
-    weights, shift, ratio = balanced(weights, scans, target=args.volume_ratio)
-    note = f"; volumes balanced to {args.volume_ratio:g} on {len(scans)} scan(s) of "
-    note += names
+    of_muscle = dict(args.muscle_ratio)
+    pairs = [m.abbreviation for m in MUSCLES[::2]]
+    target = [of_muscle.get(name, args.volume_ratio) for name in pairs]
+    weights, shift, ratio = balanced(weights, scans, target=target)
+    but = "".join(f", {name} to {value:g}" for name, value in of_muscle.items())
+    note = f"; volumes balanced to {args.volume_ratio:g}{but}, on {len(scans)} "
+    note += f"scan(s) of {names}"
     card = replace(weights.card, source=weights.card.source + note)
     digest = save_weights(args.target, weights.variables, card)
     print(f"shifts {shift.round(2)}, volume ratios {ratio.round(3)}")

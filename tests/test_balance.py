@@ -8,9 +8,11 @@ import pytest
 from conftest import network_variables, save_nifti, save_pair
 
 from cervjax import balance as balancing
+from cervjax.anatomy import MUSCLES
 from cervjax.cli import main
 from cervjax.weights import load_weights, save_weights
 
+MUSCLE_RATIOS = {"LC": 0.97, "TR": 1.02}
 SHIFTS = np.array([0.4, -0.3, 0.8, -0.6, 0.0, 0.5, -0.9])
 
 
@@ -31,7 +33,7 @@ def test_a_known_shift_is_found(tmp_path, two_blobs, random_weights, capsys):
     folders = [str(scans), str(scans)]  # of several, all count
     assert main(["balance", str(random_weights), *folders, str(target)]) == 0
     balanced = load_weights(target)
-    assert "balanced to 1 on 2 scan(s) of scans, scans" in balanced.card.source
+    assert "balanced to 1, on 2 scan(s) of scans, scans" in balanced.card.source
     before, after = (w.variables["params"]["head_bias"] for w in (weights, balanced))
     found = (after - before)[1:].reshape(7, 2)
     assert np.allclose(found[:, 0], found[:, 1]) and after[0] == before[0]
@@ -64,6 +66,36 @@ def test_volumes_that_follow_slowly_are_found_in_few_rounds(
     np.testing.assert_allclose(ratio, 1, atol=0.005)
     np.testing.assert_allclose(shift, -np.log(start) / follows, atol=0.1)
     assert len(said) <= 1 + 4
+
+
+def test_a_muscle_can_have_its_own_ratio(monkeypatch, random_weights, tmp_path, capsys):
+    follows = 0.3
+    monkeypatch.setattr(balancing, "_case", lambda *_: None)
+    monkeypatch.setattr(
+        balancing, "_volume_ratio", lambda _, shift, __: np.exp(follows * shift)
+    )
+    found = [SimpleNamespace(scan=SimpleNamespace(name="sub-1"))]
+    monkeypatch.setattr("cervjax.labelled.find_labelled", lambda _: (found, []))
+    target = tmp_path / "t.safetensors"
+    flags = ["--volume-ratio", "0.99", "--muscle-ratio", "LC=0.97", "TR=1.02"]
+    assert main(["balance", str(random_weights), "scans", str(target), *flags]) == 0
+    before, after = (
+        load_weights(w).variables["params"]["head_bias"]
+        for w in (random_weights, target)
+    )
+    wanted = [MUSCLE_RATIOS.get(m.abbreviation, 0.99) for m in MUSCLES]
+    np.testing.assert_allclose(
+        np.exp(follows * (after - before)[1:]), wanted, atol=0.006
+    )
+    note = "balanced to 0.99, LC to 0.97, TR to 1.02, on 1 scan(s) of scans"
+    assert note in load_weights(target).card.source
+
+
+@pytest.mark.parametrize("given", ["LC", "LC=", "longus=1", "=1"])
+def test_a_ratio_that_is_none(given, capsys):
+    with pytest.raises(SystemExit):
+        main(["balance", "w", "scans", "t.safetensors", "--muscle-ratio", given])
+    assert "as LC=0.97" in capsys.readouterr().err
 
 
 def test_no_scan(tmp_path, random_weights, capsys):

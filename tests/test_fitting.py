@@ -1,7 +1,9 @@
 import csv
+import functools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
+import nibabel as nib
 import numpy as np
 import pytest
 from conftest import save_nifti
@@ -31,10 +34,7 @@ sys.path.insert(0, str(ROOT))  # configs belong to the checkout, not to the pack
 
 from configs import dixon, dixon_cpu, dixon_niftynet, overfit, shipped_levels  # noqa: E402
 
-pytestmark = [
-    pytest.mark.xdist_group("fitting"),
-    pytest.mark.usefixtures("forget_programs"),
-]
+pytestmark = pytest.mark.xdist_group("fitting")
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,7 @@ def config(cohort, tmp_path_factory):
     config.data.padding = (6, 4, 4)
     config.data.window = (24, 24, 16)
     config.augment.margin = (2, 2, 1)
+    config.optimizer.schedule = "constant"
     config.optimizer.warmup_steps = 2
     config.train.num_steps = 8
     config.train.log_every = 1
@@ -107,9 +108,26 @@ def assert_same(one, other):
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
+    """Stand-ins; and one compiled step for all runs that differ only in their loop."""
+    make_body, parallel_step = fitting.make_body, fitting.parallel.parallel_step
+    bodies = {}
+
+    def body(config):
+        own = json.loads(config.to_json())
+        del own["eval"], own["data"]["root"], own["data"]["cache"]
+        for name in ("log", "checkpoint", "eval"):
+            del own["train"][f"{name}_every"]
+        del own["train"]["patience"]
+        if own["optimizer"]["schedule"] == "constant":
+            del own["train"]["num_steps"]
+        return bodies.setdefault(json.dumps(own), make_body(config))
+
     with pytest.MonkeyPatch.context() as patch:
         stand_ins(patch)
+        patch.setattr(fitting, "make_body", body)
+        patch.setattr(fitting.parallel, "parallel_step", functools.cache(parallel_step))
         yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +201,7 @@ def test_resuming_gives_the_same_bits(cohort, uninterrupted, tmp_path, stop_afte
 
 
 def test_kill_9_at_any_moment(cohort, uninterrupted, tmp_path):
-    """The real command in a process of its own, killed five times, saves included."""
+    """The real command in a process of its own, killed three times, saves included."""
     config = _config(cohort)
     path = tmp_path / "config.json"
     path.write_text(config.to_json())
@@ -208,7 +226,7 @@ def test_kill_9_at_any_moment(cohort, uninterrupted, tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         kills += 1
-        if kills == 5:
+        if kills == 3:
             process = subprocess.Popen(command, env=environment)
             assert process.wait(timeout=300) == 0
             break
@@ -236,32 +254,31 @@ def test_sigterm_saves_and_leaves(cohort, uninterrupted, tmp_path):
 
 
 def test_a_longer_run_goes_on(config, uninterrupted, tmp_path):
-    config.optimizer.schedule = "constant"
-    config.train.num_steps = 2
-    run(config, tmp_path)
     config.train.num_steps = 3
-    _, lines = run(config, tmp_path)
-    assert "going on after step 2" in lines
-    assert state_of(tmp_path)[0] == 3
-
-
-def test_another_config_in_the_same_directory_is_refused(config, tmp_path):
-    config.optimizer.warmup_steps = 0
-    config.train.num_steps = 1
     run(config, tmp_path)
+    config.train.num_steps = 4
+    _, lines = run(config, tmp_path)
+    assert "going on after step 3" in lines
+    assert state_of(tmp_path)[0] == 4
+
+
+@pytest.fixture
+def finished(uninterrupted, tmp_path):
+    """A copy of a finished run's work directory."""
+    return shutil.copytree(uninterrupted[0], tmp_path / "finished")
+
+
+def test_another_config_in_the_same_directory_is_refused(config, finished):
     config.optimizer.learning_rate = 1.0
     with pytest.raises(ValueError, match=r"optimizer\.learning_rate = 0\.003.*1\.0"):
-        run(config, tmp_path)
+        run(config, finished)
 
 
-def test_a_checkpoint_of_other_arrays_names_the_leaf(config, tmp_path, monkeypatch):
-    config.optimizer.warmup_steps = 0
-    config.train.num_steps = 1
-    run(config, tmp_path)
+def test_a_checkpoint_of_other_arrays_names_the_leaf(config, finished, monkeypatch):
     config.train.average_decay = 0.0
     monkeypatch.setattr(fitting, "check_same", lambda *a: None)
     with pytest.raises(ValueError, match="average/batch_stats/.* is .* needs absent"):
-        run(config, tmp_path)
+        run(config, finished)
 
 
 def test_divergence_stops_with_the_step_and_keeps_the_checkpoint(config, tmp_path):
@@ -321,17 +338,19 @@ def test_patience_ends_a_flat_run(config, tmp_path, monkeypatch):
     assert state_of(tmp_path)[0] == 3
 
 
-def test_init_from_starts_from_weights(config, uninterrupted, tmp_path):
-    config.optimizer.warmup_steps = 0
-    config.train.num_steps = 1
-    config.optimizer.learning_rate = 0.0
-    config.train.average_decay = 0.0
+def test_init_from_starts_from_weights(config, uninterrupted, tmp_path, monkeypatch):
+    states = []
+    monkeypatch.setattr(
+        fitting._Loop, "run", lambda _, state: states.append(state) or fitting.OK
+    )
     run(config, tmp_path, init_from=uninterrupted[0])
-    before, after = load_weights(uninterrupted[0]), load_weights(tmp_path)
-    for a, b in zip(
-        *(jax.tree.leaves(w.variables["params"]) for w in (before, after)), strict=True
-    ):
-        np.testing.assert_array_equal(a, b)
+    (state,) = states
+    weights = load_weights(uninterrupted[0])
+    assert int(state.step) == 0
+    for started in (state.params, state.average["params"]):
+        jax.tree.map(
+            np.testing.assert_array_equal, started, weights.variables["params"]
+        )
 
 
 def test_init_from_keeps_the_histogram_the_weights_know(
@@ -342,8 +361,7 @@ def test_init_from_keeps_the_histogram_the_weights_know(
     wider = {k: tuple(1.5 * x for x in v) for k, v in recipe.landmarks.items()}
     card = replace(weights.card, recipe=replace(recipe, landmarks=wider))
     save_weights(tmp_path / "theirs.safetensors", weights.variables, card)
-    config.optimizer.warmup_steps = 0
-    config.train.num_steps = 1
+    config.train.num_steps = 3
     _, lines = run(config, tmp_path / "a", init_from=tmp_path / "theirs.safetensors")
     assert not [line for line in lines if line.startswith("learning the standard")]
     assert load_weights(tmp_path / "a").card.recipe.landmarks == wider
@@ -386,7 +404,10 @@ def test_the_last_stage_of_the_packages_weights_keeps_slices_flat():
         ({"foreign.share": 1.5}, "foreign.share must lie from 0 to 1"),
         ({"train.batch_size": 3}, "multiple of 2"),
         ({"data.window": (64, 24, 16)}, "window"),
-        ({"train.num_steps": 2}, "warm up in fewer"),
+        (
+            {"optimizer.schedule": "cosine", "train.num_steps": 2},
+            "warm up in fewer",
+        ),
         ({"data.num_test": 3}, "participants"),
         ({"data.root": "/nonexistent"}, "nonexistent"),
     ],
@@ -400,10 +421,6 @@ def test_bad_settings_are_named(config, tmp_path, change, message, capsys):
 
 
 def test_a_muscle_that_no_scan_shows_is_named(config, cohort, tmp_path, capsys):
-    import shutil
-
-    import nibabel as nib
-
     root = tmp_path / "data"
     shutil.copytree(cohort, root, ignore=shutil.ignore_patterns(".cache"))
     for path in root.rglob("*_dseg.nii.gz"):

@@ -75,11 +75,11 @@ def balance(
     for scan in scans:
         cases.append(_case(weights, scan))
         say(f"  {scan.scan.name}")
-    padding = weights.card.recipe.padding
+    padding, whole = weights.card.recipe.padding, weights.card.slices_whole
     shift, slope = np.zeros(7), np.full(7, 0.5)
     tried: list[tuple[np.ndarray, np.ndarray]] = []
     for number in range(rounds):
-        ratios = [_volume_ratio(case, shift, padding) for case in cases]
+        ratios = [_volume_ratio(case, shift, padding, whole) for case in cases]
         ratio = np.nanmean(ratios, axis=0)
         excess = np.log(np.maximum(ratio, 1e-3) / targets)
         say(f"round {number}: mean volume ratios {ratio.round(3)}")
@@ -115,11 +115,12 @@ def _case(weights: Weights, scan: LabelledScan) -> _Case:
 
 
 def _volume_ratio(
-    case: _Case, shift: np.ndarray, padding: tuple[int, int, int]
+    case: _Case, shift: np.ndarray, padding: tuple[int, int, int], slices_whole: bool
 ) -> np.ndarray:
     """Predicted over reference volume of the seven muscles, mean of both sides."""
     moved = case.logits + np.r_[0, shift[_PAIR]].astype(np.float32)
-    labels = labels_of_logits(moved, case.padded, padding, case.shape).labels
+    size, shape = case.padded, case.shape
+    labels = labels_of_logits(moved, size, padding, shape, slices_whole).labels
     counts = np.bincount(labels.reshape(-1), minlength=NUM_CLASSES)
     reference = np.where(case.reference > 0, case.reference, np.nan)
     return np.nanmean((counts / reference)[1:].reshape(7, 2), axis=1)

@@ -196,6 +196,9 @@ def _parser() -> argparse.ArgumentParser:
     nine.add_argument("--muscle-ratio", type=_muscle_ratio, nargs="+", default=(),
                       metavar="MUSCLE=RATIO",
                       help="another one for a muscle, as LC=0.97")  # fmt: skip
+    nine.add_argument("--slices-whole", action="store_true",
+                      help="then and later take slices at a muscle's ends whole or not "
+                      "at all")  # fmt: skip
     _add_passes(nine, "then and later")
     for command in (one, two, three, four, five, six, seven, eight, nine):
         command.add_argument("--debug", action="store_true", help="show tracebacks")

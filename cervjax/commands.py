@@ -133,9 +133,12 @@ def balance(args: argparse.Namespace) -> int:
 
     _use_device(None)
     weights = load_weights(args.source)
+    card = weights.card
     if args.passes:
-        card = replace(weights.card, passes=args.passes)
-        weights = weights._replace(card=card)
+        card = replace(card, passes=args.passes)
+    if args.slices_whole:
+        card = replace(card, slices_whole=True)
+    weights = weights._replace(card=card)
     scans = []
     for folder in args.scans:
         found, problems = find_labelled(folder)

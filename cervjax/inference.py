@@ -110,6 +110,7 @@ def segment_prepared(
             recipe.padding,
             passes=settings.passes,
             shape=shape,
+            slices_whole=weights.card.slices_whole,
         )
         return found, warnings
     size = prepared.image.shape[:3]
@@ -133,6 +134,7 @@ def segment_prepared(
     }
     image, padding = prepared.image, recipe.padding
     if weights.card.mode == "whole":
+        how["slices_whole"] = weights.card.slices_whole
         found = segment_windows_at(weights.variables, image, padding, shape, **how)
         return found, warnings
     found = segment_windows(weights.variables, image, **how)

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 from jax import Array
 
-from cervjax.labelling import labels_at, places_between, upsampled_labels
+from cervjax.ends import whole_ends
+from cervjax.labelling import Places, labels_at, places_between, upsampled_labels
 from cervjax.passes import Passes, half_region, logits_of_passes
 
 BUCKET = (16, 16, 8)
@@ -42,6 +43,7 @@ def segment_whole(
     *,
     passes: Passes = 1,
     shape: tuple[int, ...] | None = None,
+    slices_whole: bool = False,
 ) -> Segmentation:
     """The whole volume in one pass, independent of any tile size.
 
@@ -55,14 +57,16 @@ def segment_whole(
         margin: voxels at both ends of each axis that are input but need no label.
         passes: how often the network is asked, see `passes`.
         shape: of the scan, where it is not the image's without the margin.
+        slices_whole: take slices at a muscle's ends whole or not at all, see `ends`.
 
     Returns:
         Labels and confidence without the margin, of ``shape``.
     """
     inner = _inner(image.shape[:3], margin)
-    if shape not in (None, inner):
+    if slices_whole or shape not in (None, inner):
         logits = whole_logits(variables, image, margin, passes=passes)
-        return labels_of_logits(logits, image.shape[:3], margin, shape)
+        size = image.shape[:3]
+        return labels_of_logits(logits, size, margin, shape, slices_whole)
     bucket = extend(image, bucket_shape(image.shape[:3]))
     flat = margin if _is_flat(image, margin) else (0, 0, 0)
     result = predict(variables, bucket[None], margin, flat, passes)
@@ -109,21 +113,35 @@ def labels_of_logits(
     size: tuple[int, ...],
     margin: tuple[int, int, int] = (0, 0, 0),
     shape: tuple[int, ...] | None = None,
+    slices_whole: bool = False,
 ) -> Segmentation:
     """What `segment_whole` makes of `whole_logits` of an image of that size."""
     inner, bucket = _inner(size, margin), bucket_shape(size)
-    if shape in (None, inner):
+    if shape in (None, inner) and not slices_whole:
         found = _margin_labels(logits, bucket, margin)
         return Segmentation(*(np.asarray(a)[0][first(inner)] for a in found))
     steps = (2, 2, 2 if _has_pairs(logits, bucket, margin) else 1)
     region = half_region(bucket, margin)
-    places = tuple(
+    x, y, z = (
         places_between(n, count, start=m - 2 * low, step=step)
         for n, count, m, (low, _), step in zip(
-            inner, shape, margin, region, steps, strict=True
+            inner, shape or inner, margin, region, steps, strict=True
         )
     )
-    return Segmentation(*(np.asarray(a) for a in labels_at(logits[0], places)))
+    return segmentation_at(logits[0], (x, y, z), slices_whole)
+
+
+def segmentation_at(
+    logits: np.ndarray, places: tuple[Places, Places, Places], slices_whole: bool
+) -> Segmentation:
+    """`labelling.labels_at`, and `ends.whole_ends` of it if asked for.
+
+    The confidence of a voxel that is added or taken away there stays as it was.
+    """
+    labels, confidence = (np.asarray(a) for a in labels_at(logits, places))
+    if slices_whole:
+        labels = whole_ends(labels, logits, places)
+    return Segmentation(labels, confidence)
 
 
 @functools.partial(jax.jit, static_argnames=("margin", "flat", "passes"))

@@ -52,6 +52,8 @@ class ModelCard:
         mode: "whole" or "windows", how these weights are run unless told otherwise.
         recipe: the preprocessing they were trained with.
         passes: how often they are asked of a scan unless told otherwise, see `passes`.
+        slices_whole: slices at a muscle's ends are taken whole or not at all, see
+            `ends`; in mode "whole" only.
         limits: what they must not be used for.
         accuracy: how good they are and on what, as `agreement.tables.in_brief` says.
         labels: label value to muscle.
@@ -64,6 +66,7 @@ class ModelCard:
     mode: Literal["whole", "windows"]
     recipe: Recipe
     passes: Passes = 1
+    slices_whole: bool = False
     limits: str = NOT_CLINICAL
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, str] = field(

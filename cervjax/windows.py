@@ -12,10 +12,17 @@ import jax
 import numpy as np
 
 from cervjax.anatomy import NUM_CLASSES
-from cervjax.labelling import labels_at, places_between
+from cervjax.labelling import places_between
 from cervjax.model import SIZE_MULTIPLE
 from cervjax.passes import Passes
-from cervjax.segment import Segmentation, extend, first, margin_logits, predict
+from cervjax.segment import (
+    Segmentation,
+    extend,
+    first,
+    margin_logits,
+    predict,
+    segmentation_at,
+)
 
 Size = tuple[int, int, int]
 
@@ -73,6 +80,7 @@ def segment_windows_at(
     predict_border: bool = False,
     batch_size: int = 1,
     passes: Passes = 1,
+    slices_whole: bool = False,
 ) -> Segmentation:
     """Labels of a scan's voxels, as `segment_whole` finds them, but in windows.
 
@@ -89,6 +97,7 @@ def segment_windows_at(
         predict_border: likewise.
         batch_size: likewise.
         passes: likewise.
+        slices_whole: as for `segment_whole`.
 
     Returns:
         Labels and confidence, of ``shape``; where nothing was predicted, 0 and 1 / 15.
@@ -118,11 +127,11 @@ def segment_windows_at(
             for o, i, step in zip(outer, inner, steps, strict=True)
         )
         logits[outer] = found[inner]
-    places = tuple(
+    along_x, along_y, along_z = (
         places_between(n - 2 * m, count, start=m, step=step)
         for n, m, count, step in zip(size, margin, shape, steps, strict=True)
     )
-    return Segmentation(*(np.asarray(a) for a in labels_at(logits, places)))
+    return segmentation_at(logits, (along_x, along_y, along_z), slices_whole)
 
 
 def check_windows(window: tuple[int, ...], border: tuple[int, ...]) -> None:

@@ -72,12 +72,13 @@ def test_a_muscle_can_have_its_own_ratio(monkeypatch, random_weights, tmp_path, 
     follows = 0.3
     monkeypatch.setattr(balancing, "_case", lambda *_: None)
     monkeypatch.setattr(
-        balancing, "_volume_ratio", lambda _, shift, __: np.exp(follows * shift)
+        balancing, "_volume_ratio", lambda _, shift, *__: np.exp(follows * shift)
     )
     found = [SimpleNamespace(scan=SimpleNamespace(name="sub-1"))]
     monkeypatch.setattr("cervjax.labelled.find_labelled", lambda _: (found, []))
     target = tmp_path / "t.safetensors"
     flags = ["--volume-ratio", "0.99", "--muscle-ratio", "LC=0.97", "TR=1.02"]
+    flags += ["--slices-whole"]
     assert main(["balance", str(random_weights), "scans", str(target), *flags]) == 0
     before, after = (
         load_weights(w).variables["params"]["head_bias"]
@@ -88,7 +89,9 @@ def test_a_muscle_can_have_its_own_ratio(monkeypatch, random_weights, tmp_path, 
         np.exp(follows * (after - before)[1:]), wanted, atol=0.006
     )
     note = "balanced to 0.99, LC to 0.97, TR to 1.02, on 1 scan(s) of scans"
-    assert note in load_weights(target).card.source
+    card = load_weights(target).card
+    assert note in card.source and card.slices_whole
+    assert not load_weights(random_weights).card.slices_whole
 
 
 @pytest.mark.parametrize("given", ["LC", "LC=", "longus=1", "=1"])

@@ -30,7 +30,7 @@ from cervjax.inference import (
 )
 from cervjax.scans import Scan, find_scans
 from cervjax.segment import bucket_shape
-from cervjax.weights import load_weights
+from cervjax.weights import load_weights, save_weights
 
 ALL_ORIENTATIONS = [
     np.array([(axes[i], signs >> i & 1 and -1 or 1) for i in range(3)], float)
@@ -317,6 +317,29 @@ def test_a_volume_beyond_memory_falls_back_to_windows(
     limits = ("--max-memory-gb", "0.0001", "--overwrite")
     assert infer(scans, "-o", out, "--weights", threshold_weights, *limits) == 1
     assert "GB are free" in table(out / "failures.csv")[0]["error"]
+
+
+@pytest.mark.parametrize("slices_whole", [True, False])
+@pytest.mark.parametrize("mode", ["whole", "windows"])
+def test_slices_are_whole_as_the_card_says(
+    mode, slices_whole, tmp_path, two_blobs, threshold_weights, monkeypatch
+):
+    """A stand-in marks a slice."""
+
+    def whole_ends(labels, logits, places):
+        return np.where(np.arange(labels.shape[2]) == 5, 3, labels).astype(np.uint8)
+
+    monkeypatch.setattr("cervjax.segment.whole_ends", whole_ends)
+    weights = load_weights(threshold_weights)
+    path = tmp_path / "w.safetensors"
+    card = replace(weights.card, mode="whole", slices_whole=slices_whole)
+    save_weights(path, weights.variables, card)
+    scans, out = save_pair(tmp_path / "in", two_blobs), tmp_path / "out"
+    window = ("--window", 64, 48, 24, "--border", 4, 4, 2)
+    assert infer(scans, "-o", out, "--weights", path, "--mode", mode, *window) == 0
+    labels = np.asarray(nib.load(out / "sub-1_dseg.nii.gz").dataobj)
+    assert np.all(labels[..., 5] == 3) == slices_whole
+    assert np.any(labels == 9)
 
 
 def bad_scans(folder, scan):

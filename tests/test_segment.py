@@ -74,6 +74,30 @@ def test_logits_are_interpolated_at_the_voxels_of_another_grid(passes):
     np.testing.assert_array_equal(same.labels, fine.labels)
 
 
+@pytest.mark.parametrize("shape", [None, (13, 9, 7)])
+def test_ends_of_muscles_are_made_whole_if_asked_for(shape, monkeypatch):
+    variables = network_variables(3)
+    image = np.random.default_rng(4).normal(size=(41, 33, 15, 2)).astype(np.float32)
+    how = {"margin": (8, 8, 1), "shape": shape}
+    plain = segment_whole(variables, image, **how)
+    seen = []
+
+    def whole_ends(labels, logits, places):
+        seen.append((labels, logits.shape[-1], [len(p.before) for p in places]))
+        return 14 - labels
+
+    monkeypatch.setattr("cervjax.segment.whole_ends", whole_ends)
+    unasked = segment_whole(variables, image, **how)
+    assert not seen
+    found = segment_whole(variables, image, slices_whole=True, **how)
+    ((labels, classes, lengths),) = seen
+    np.testing.assert_array_equal(labels, unasked.labels)
+    np.testing.assert_array_equal(labels, plain.labels)
+    assert classes == 15 and tuple(lengths) == plain.labels.shape
+    np.testing.assert_array_equal(found.labels, 14 - plain.labels)
+    np.testing.assert_allclose(found.confidence, plain.confidence, rtol=1e-5)
+
+
 def test_ties_go_to_the_lowest_label():
     labels, confidence = upsampled_labels(np.zeros((1, 2, 2, 2, 15), np.float32))
     assert not np.any(labels)

@@ -149,15 +149,16 @@ def test_logits_that_nothing_predicted_are_background(monkeypatch):
     assert (full.labels == 3).all()
 
 
-@pytest.mark.parametrize("passes", [2, 4])
-def test_one_window_at_a_scans_voxels_is_whole_mode(passes):
+@pytest.mark.parametrize(("passes", "slices_whole"), [(2, True), (4, False)])
+def test_one_window_at_a_scans_voxels_is_whole_mode(passes, slices_whole):
     variables = network_variables(3)
     image = np.random.default_rng(4).normal(size=(48, 32, 16, 2)).astype(np.float32)
     margin, shape = (8, 8, 4), (17, 9, 5)
-    whole = segment_whole(variables, image, margin, passes=passes, shape=shape)
+    how = {"passes": passes, "slices_whole": slices_whole}
+    whole = segment_whole(variables, image, margin, shape=shape, **how)
     found = segment_windows_at(
         variables, image, margin, shape, window=(48, 32, 16), border=(8, 8, 4),
-        passes=passes,
+        **how,
     )  # fmt: skip
     np.testing.assert_array_equal(found.labels, whole.labels)
     np.testing.assert_allclose(found.confidence, whole.confidence, rtol=1e-4)

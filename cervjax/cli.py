@@ -82,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--predict-border", action="store_true", help="windows mode: also "
                      "predict the outer border, which NiftyNet leaves 0")  # fmt: skip
     _add_passes(one, "default: the weights'")
+    one.add_argument("--slices-whole", action=argparse.BooleanOptionalAction,
+                     help="take slices at a muscle's ends whole or not at all "
+                     "(default: the weights')")  # fmt: skip
     one.add_argument(
         "--batch-size", type=_positive, default=1, help="windows in one pass"
     )

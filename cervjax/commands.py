@@ -56,12 +56,21 @@ def infer(args: argparse.Namespace) -> int:
     recipe = replace(weights.card.recipe, **changes)
     check_windows(args.window, args.border)
     calibration = args.calibration and read_calibration(args.calibration)
+    mode, slices_whole = args.mode or weights.card.mode, args.slices_whole
+    if slices_whole is None:
+        slices_whole = weights.card.slices_whole
+    elif slices_whole and mode == weights.card.mode == "windows":
+        raise ValueError(
+            "--slices-whole needs logits at the scan's voxels; NiftyNet's windows "
+            "have none: leave it out, or add --mode whole"
+        )
     settings = Settings(
-        mode=args.mode or weights.card.mode,
+        mode=mode,
         window=args.window,
         border=args.border,
         predict_border=args.predict_border,
         passes=args.passes or weights.card.passes,
+        slices_whole=slices_whole,
         batch_size=args.batch_size,
         max_memory_gb=args.max_memory_gb,
         measure_on=args.measure_on,

@@ -40,6 +40,8 @@ class Settings:
         border: voxels cut from every side of a window.
         predict_border: keep a window's border where it is the volume's own.
         passes: how often the network is asked: once; and mirrored; and a slice on.
+        slices_whole: take slices at a muscle's ends whole or not at all, see `ends`;
+            not in NiftyNet's windows.
         batch_size: windows in one pass.
         max_memory_gb: what the network may take; None means what is free.
         measure_on: what fat is measured on where a scan has both, see `read_scan`.
@@ -50,6 +52,7 @@ class Settings:
     border: tuple[int, int, int] = (8, 8, 8)
     predict_border: bool = False
     passes: Passes = 1
+    slices_whole: bool = False
     batch_size: int = 1
     max_memory_gb: float | None = None
     measure_on: Measured = "echoes"
@@ -110,7 +113,7 @@ def segment_prepared(
             recipe.padding,
             passes=settings.passes,
             shape=shape,
-            slices_whole=weights.card.slices_whole,
+            slices_whole=settings.slices_whole,
         )
         return found, warnings
     size = prepared.image.shape[:3]
@@ -134,7 +137,7 @@ def segment_prepared(
     }
     image, padding = prepared.image, recipe.padding
     if weights.card.mode == "whole":
-        how["slices_whole"] = weights.card.slices_whole
+        how["slices_whole"] = settings.slices_whole
         found = segment_windows_at(weights.variables, image, padding, shape, **how)
         return found, warnings
     found = segment_windows(weights.variables, image, **how)

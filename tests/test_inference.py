@@ -340,6 +340,24 @@ def test_slices_are_whole_as_the_card_says(
     labels = np.asarray(nib.load(out / "sub-1_dseg.nii.gz").dataobj)
     assert np.all(labels[..., 5] == 3) == slices_whole
     assert np.any(labels == 9)
+    sidecar = json.loads((out / "sub-1_dseg.json").read_text())
+    assert sidecar["Identity"]["settings"]["slices_whole"] == slices_whole
+    other = "--no-slices-whole" if slices_whole else "--slices-whole"
+    flags = ("--weights", path, "--mode", mode, *window, other, "--overwrite")
+    assert infer(scans, "-o", out, *flags) == 0
+    labels = np.asarray(nib.load(out / "sub-1_dseg.nii.gz").dataobj)
+    assert np.all(labels[..., 5] == 3) != slices_whole
+
+
+def test_niftynets_windows_have_no_whole_slices(
+    tmp_path, two_blobs, random_weights, capsys
+):
+    weights = load_weights(random_weights)
+    path = tmp_path / "w.safetensors"
+    save_weights(path, weights.variables, replace(weights.card, mode="windows"))
+    scans = save_pair(tmp_path / "in", two_blobs)
+    assert infer(scans, "-o", tmp_path, "--weights", path, "--slices-whole") == 2
+    assert "add --mode whole" in capsys.readouterr().err
 
 
 def bad_scans(folder, scan):

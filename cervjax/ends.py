@@ -9,6 +9,7 @@ section is as large as its neighbours let expect.
 
 import functools
 
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -24,7 +25,9 @@ SHRED = 0.1
 
 
 def whole_ends(
-    labels: np.ndarray, logits: Array, places: tuple[Places, Places, Places]
+    labels: np.ndarray,
+    logits: np.ndarray | Array,
+    places: tuple[Places, Places, Places],
 ) -> np.ndarray:
     """Labels with the slices at each muscle's ends whole.
 
@@ -37,7 +40,7 @@ def whole_ends(
         uint8 (x, y, z). No muscle takes a voxel from another. One of fewer slices than
         four planes of logits stays as it is.
     """
-    labels = labels.copy()
+    labels, logits = labels.copy(), jnp.asarray(logits)
     plane = _slices_of_a_plane(places[2])
     sizes = np.stack([
         np.bincount(labels[..., k].ravel(), minlength=NUM_CLASSES)

@@ -88,7 +88,7 @@ def logits_of_slice(logits: Array, places: tuple[Places, ...]) -> Array:
         (c, x, y).
     """
     along_x, along_y, along_z = places
-    v = _between(logits.transpose(3, 0, 1, 2), along_z, 3)
+    v = _between(logits, along_z, 2).transpose(2, 0, 1)
     return _between(_between(v, along_x, 1), along_y, 2)
 
 

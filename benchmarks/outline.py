@@ -27,7 +27,7 @@ IN_PLANE = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)[..., None]
 
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="What half a voxel does to MFI")
     parser.add_argument("reference", type=Path)
     scans, _ = find_labelled(parser.parse_args().reference)
     mfi = np.array([mfi_of_outlines(scan) for scan in scans])

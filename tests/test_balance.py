@@ -71,9 +71,12 @@ def test_volumes_that_follow_slowly_are_found_in_few_rounds(
 def test_a_muscle_can_have_its_own_ratio(monkeypatch, random_weights, tmp_path, capsys):
     follows = 0.3
     monkeypatch.setattr(balancing, "_case", lambda *_: None)
-    monkeypatch.setattr(
-        balancing, "_volume_ratio", lambda _, shift, *__: np.exp(follows * shift)
-    )
+
+    def volume_ratio(case, shift, padding, slices_whole):
+        assert slices_whole  # as what comes later
+        return np.exp(follows * shift)
+
+    monkeypatch.setattr(balancing, "_volume_ratio", volume_ratio)
     found = [SimpleNamespace(scan=SimpleNamespace(name="sub-1"))]
     monkeypatch.setattr("cervjax.labelled.find_labelled", lambda _: (found, []))
     target = tmp_path / "t.safetensors"

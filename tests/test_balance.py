@@ -56,7 +56,7 @@ def test_volumes_that_follow_slowly_are_found_in_few_rounds(
     start, follows = np.linspace(0.97, 1.03, 7), np.linspace(0.06, 0.4, 7)
     monkeypatch.setattr(balancing, "_case", lambda *_: None)
     monkeypatch.setattr(
-        balancing, "_volume_ratio", lambda _, s, __: start * np.exp(follows * s)
+        balancing, "_volume_ratio", lambda _, s, *__: start * np.exp(follows * s)
     )
     said = []
     scan = SimpleNamespace(scan=SimpleNamespace(name="sub-1"))

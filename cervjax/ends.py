@@ -1,9 +1,10 @@
-"""Whole slices at a muscle's ends.
+"""Whole slices at muscles' ends.
 
 Muscles are drawn on whole slices, from the first to the last of their levels (Table 1
-of the paper). A network that is unsure of the last slice draws half of it, and shreds
-of the next. Here a slice at an end is taken whole or not at all: all of it is taken
-away, or the voxels that come next in the network's own order are added until the
+of the paper); those of one level end in one slice, left and right. A network that is
+unsure of that slice draws half of it, or one side, and shreds of the next. Here a slice
+at an end is taken whole or not at all, for all muscles that end there: what lies beyond
+is taken away, and voxels that come next in the network's own order are added until a
 section is as large as its neighbours let expect.
 """
 
@@ -17,11 +18,11 @@ from cervjax.anatomy import MUSCLES, NUM_CLASSES
 from cervjax.labelling import Places, logits_of_slice
 
 LEAST_SHARE = 1 / 3
-"""Of its neighbours' area, from which a slice belongs to the muscle."""
+"""Of the neighbours' area, from which a slice belongs to the muscles that end there."""
 FURTHEST = 6.0
 """How far a voxel's logit may lie below the largest to be added."""
 SHRED = 0.1
-"""Share of a muscle's voxels below which a piece apart is no part of it."""
+"""Share of the muscles below which what lies apart from them is no part of them."""
 
 
 def whole_ends(
@@ -29,46 +30,62 @@ def whole_ends(
     logits: np.ndarray | Array,
     places: tuple[Places, Places, Places],
 ) -> np.ndarray:
-    """Labels with the slices at each muscle's ends whole.
+    """Labels with the slices at the muscles' ends whole.
 
     Args:
-        labels: uint8 (x, y, z) of `labelling.labels_at`; z is along the neck.
+        labels: uint8 (x, y, z) of `labelling.labels_at`; z goes up the neck.
         logits: (x, y, z, c), as there.
         places: of the labels' voxels, as there.
 
     Returns:
-        uint8 (x, y, z). No muscle takes a voxel from another. One of fewer slices than
-        four planes of logits stays as it is.
+        uint8 (x, y, z). No muscle takes a voxel from another. Where muscles take fewer
+        slices than four planes of logits, their ends stay as they are.
     """
     labels, logits = labels.copy(), jnp.asarray(logits)
     plane = _slices_of_a_plane(places[2])
-    sizes = np.stack([
+    area = np.stack([
         np.bincount(labels[..., k].ravel(), minlength=NUM_CLASSES)
         for k in range(labels.shape[2])
     ]).astype(float)  # fmt: skip
+    ends = _ends(area, plane)
+    for label, end, inwards in ends:
+        beyond = labels[..., :end] if inwards > 0 else labels[..., end + 1 :]
+        beyond[beyond == label] = 0
 
-    @functools.lru_cache(4 * plane)  # both sides of a muscle
+    @functools.lru_cache(8 * plane)
     def logits_in(k: int) -> np.ndarray:
         x, y, z = places
         return np.asarray(logits_of_slice(logits, (x, y, Places(*(a[k] for a in z)))))
 
-    for muscle in MUSCLES:
-        area = sizes[:, muscle.label]
-        extent = _extent(area, plane)
-        if extent is None:
-            continue
-        apart = labels == muscle.label
-        apart[..., extent[0] : extent[1] + 1] = False
-        labels[apart] = 0
-        for end, inwards in zip(extent, (1, -1), strict=True):
-            near, far = (int(area[end + inwards * plane * i]) for i in (1, 2))
-            for away in range(1, plane + 1):
-                k = end + inwards * (plane - away)
-                wanted = round(near + (near - far) / 2 * away / plane)
-                around = _around(labels[..., k + inwards] == muscle.label)
-                box = labels[..., k][around], logits_in(k)[:, *around]
-                _complete(*box, muscle.label, wanted)
+    for label, end, inwards in ends:
+        near, far = (int(area[end + inwards * plane * i, label]) for i in (1, 2))
+        for away in range(1, plane + 1) if near and far else ():
+            k = end + inwards * (plane - away)
+            wanted = round(near + (near - far) / 2 * away / plane)
+            around = _around(labels[..., k + inwards] == label)
+            box = labels[..., k][around], logits_in(k)[:, *around]
+            _complete(*box, label, wanted)
     return labels
+
+
+def _ends(area: np.ndarray, plane: int) -> list[tuple[int, int, int]]:
+    """Label, last slice, and the way inwards, of all ends that are to be whole.
+
+    Args:
+        area: (slices, c) of each label in each slice.
+        plane: slices to a plane of logits.
+    """
+    typical = [np.median(a[a > 0]) if a.any() else 1.0 for a in area.T]
+    found = []
+    for inwards, level in ((1, -1), (-1, 0)):  # C6 of C4-C6 is their lower end
+        for name in dict.fromkeys(m.levels[level] for m in MUSCLES):
+            labels = [m.label for m in MUSCLES if m.levels[level] == name]
+            total = sum(area[::inwards, n] / typical[n] for n in labels)
+            end = _first_slice(total, plane)
+            if end is not None:
+                end = end if inwards > 0 else len(area) - 1 - end
+                found += [(label, end, inwards) for label in labels]
+    return found
 
 
 def _slices_of_a_plane(along_z: Places) -> int:
@@ -78,28 +95,22 @@ def _slices_of_a_plane(along_z: Places) -> int:
     return max(1, round(1 / between)) if between > 0 else 1
 
 
-def _extent(area: np.ndarray, plane: int) -> tuple[int, int] | None:
-    """First and last slice of a muscle, by its area in each; None: leave it alone."""
-    change = np.diff(np.r_[0, area > 0, 0].astype(int))
+def _first_slice(total: np.ndarray, plane: int) -> int | None:
+    """Where muscles begin, by their size in each slice; None: leave them alone."""
+    change = np.diff(np.r_[0, total > 0, 0].astype(int))
     starts, stops = np.flatnonzero(change > 0), np.flatnonzero(change < 0)
-    held = np.array([area[a:b].sum() for a, b in zip(starts, stops, strict=True)])
-    large = np.flatnonzero(held >= SHRED * area.sum())
-    if not area.any() or not len(large):
+    held = np.array([total[a:b].sum() for a, b in zip(starts, stops, strict=True)])
+    large = np.flatnonzero(held >= SHRED * total.sum())
+    if not len(large) or stops[large[-1]] - starts[large[0]] < 4 * plane:
         return None
-    first, last = int(starts[large[0]]), int(stops[large[-1]]) - 1
-    if last - first < 4 * plane - 1:
-        return None
-
-    def belongs(k: int, inwards: int) -> bool:
-        inner = [area[k + inwards * plane * i] for i in (1, 2)]
-        return area[k] >= LEAST_SHARE * np.mean(inner)
-
-    middle = (first + last) / 2
-    while first + plane < middle and not belongs(first, 1):
+    first = int(starts[large[0]])
+    middle = (first + stops[large[-1]] - 1) / 2
+    while first + plane < middle:
+        inner = [total[first + plane * i] for i in (1, 2)]
+        if total[first] >= LEAST_SHARE * np.mean(inner):
+            break
         first += 1
-    while last - plane > middle and not belongs(last, -1):
-        last -= 1
-    return first, last
+    return first
 
 
 def _around(section: np.ndarray) -> tuple[slice, slice]:

@@ -104,12 +104,44 @@ def test_half_of_the_neighbours_trend_is_carried_on():
 
 def test_no_muscle_takes_a_voxel_from_another():
     other = box(slice(2, 10), slice(8, 16))
-    logits = logits_of({1: box(slice(3, 9), slice(2, 8)), 2: other})
+    logits = logits_of({1: box(slice(3, 9), slice(2, 8)), 5: other})
     logits[5:8, 5:11, 3, 1] = 3.0
     logits[8:16, 5:11, 3, 1] = 7.9  # nearly as likely as the other
     before, after = found(logits, places_of(12))
-    np.testing.assert_array_equal(after == 2, before == 2)
+    np.testing.assert_array_equal(after == 5, before == 5)
     assert areas(after)[3] == 36
+
+
+@pytest.mark.parametrize("other", [2, 9, 10, 11])
+@pytest.mark.parametrize("missed", [1, 9])
+def test_muscles_of_one_level_end_together(other, missed):
+    """MFSS, SCM and TR all end with C6, on both sides; one is missed there."""
+    if other == missed:
+        return
+    two = {missed: box(slice(3, 9), slice(1, 7)), other: box(slice(3, 9), slice(9, 20))}
+    logits = logits_of(two)
+    logits[1:7, 5:11, 3, missed] = 3.0
+    before, after = found(logits, places_of(12))
+    assert areas(before, missed)[3] == 0 and areas(after, missed)[3] == 36
+    np.testing.assert_array_equal(after == other, before == other)
+
+
+def test_what_most_do_not_reach_none_reaches():
+    boxes = {n: box(slice(4, 9), slice(4 * i, 4 * i + 4)) for i, n in
+             enumerate((1, 2, 9, 10))}  # fmt: skip
+    logits = logits_of(boxes)
+    logits[:4, 5:11, 3, 1] = 8.0  # right MFSS alone goes on
+    before, after = found(logits, places_of(12))
+    assert areas(before, 1)[3] == 24 and areas(after, 1)[3] == 0
+    assert areas(after, 1)[4:] == areas(before, 1)[4:]
+
+
+def test_muscles_of_other_levels_do_not_matter():
+    """SPCap ends with C5 below, MFSS with C6; LC with C3 above, MFSS with C4."""
+    for slices, other in ((slice(2, 9), 5), (slice(3, 10), 3)):
+        two = {1: box(slice(3, 9), slice(1, 7)), other: box(slices, slice(9, 20))}
+        before, after = found(logits_of(two), places_of(12))
+        np.testing.assert_array_equal(before, after)
 
 
 def test_thin_slices_are_completed_as_far_as_a_plane_of_logits_reaches():

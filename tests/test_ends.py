@@ -136,6 +136,24 @@ def test_what_most_do_not_reach_none_reaches():
     assert areas(after, 1)[4:] == areas(before, 1)[4:]
 
 
+def test_a_large_muscle_counts_no_more_than_a_small_one():
+    boxes = {n: box(slice(4, 9), slice(2 * i, 2 * i + 2)) for i, n in
+             enumerate((2, 9, 10))}  # fmt: skip
+    large = box(slice(4, 9), slice(8, 20), slice(0, 18))
+    logits = logits_of(boxes | {1: large})
+    logits[8:, :, 3, 1] = 8.0
+    before, after = found(logits, places_of(12))
+    assert areas(before, 1)[3] == 12 * 18 and areas(after, 1)[3] == 0
+
+
+def test_a_single_slice_does_not_grow_towards_the_others_end():
+    one = box(slice(4, 5), slice(1, 4))
+    logits = logits_of({1: box(slice(3, 9), slice(9, 20)), 9: one})
+    logits[1:4, 5:11, 3, 9] = 3.0
+    _, after = found(logits, places_of(12))
+    np.testing.assert_array_equal(after == 9, one)
+
+
 def test_muscles_of_other_levels_do_not_matter():
     """SPCap ends with C5 below, MFSS with C6; LC with C3 above, MFSS with C4."""
     for slices, other in ((slice(2, 9), 5), (slice(3, 10), 3)):

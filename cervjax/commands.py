@@ -57,13 +57,14 @@ def infer(args: argparse.Namespace) -> int:
     check_windows(args.window, args.border)
     calibration = args.calibration and read_calibration(args.calibration)
     mode, slices_whole = args.mode or weights.card.mode, args.slices_whole
-    if slices_whole is None:
-        slices_whole = weights.card.slices_whole
-    elif slices_whole and mode == weights.card.mode == "windows":
+    niftynets_windows = mode == weights.card.mode == "windows"
+    if slices_whole and niftynets_windows:
         raise ValueError(
             "--slices-whole needs logits at the scan's voxels; NiftyNet's windows "
             "have none: leave it out, or add --mode whole"
         )
+    if slices_whole is None:
+        slices_whole = weights.card.slices_whole and not niftynets_windows
     settings = Settings(
         mode=mode,
         window=args.window,

@@ -354,10 +354,15 @@ def test_niftynets_windows_have_no_whole_slices(
 ):
     weights = load_weights(random_weights)
     path = tmp_path / "w.safetensors"
-    save_weights(path, weights.variables, replace(weights.card, mode="windows"))
-    scans = save_pair(tmp_path / "in", two_blobs)
-    assert infer(scans, "-o", tmp_path, "--weights", path, "--slices-whole") == 2
+    card = replace(weights.card, mode="windows", slices_whole=True)
+    save_weights(path, weights.variables, card)
+    scans, out = save_pair(tmp_path / "in", two_blobs), tmp_path / "out"
+    assert infer(scans, "-o", out, "--weights", path, "--slices-whole") == 2
     assert "add --mode whole" in capsys.readouterr().err
+    window = ("--window", 64, 48, 24, "--border", 4, 4, 2)
+    assert infer(scans, "-o", out, "--weights", path, *window) == 0
+    sidecar = json.loads((out / "sub-1_dseg.json").read_text())
+    assert sidecar["Identity"]["settings"]["slices_whole"] is False
 
 
 def bad_scans(folder, scan):

@@ -1,9 +1,11 @@
 """Settings, paths and made-up scans and networks that tests share."""
 
 import atexit
+import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +14,9 @@ from typing import Any, NamedTuple
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="cervjax-tests-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], True)
+
+# Of programs that run but once, on little, compiling is the most; see `optimised`.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 import nibabel as nib
@@ -92,6 +97,17 @@ def two_blobs() -> TwoBlobs:
     percent = {label: 100 * value for label, value in fat_fraction.items()}
     arrays = in_phase.astype(np.float32), out_phase.astype(np.float32)
     return TwoBlobs(*arrays, affine, centres, percent)
+
+
+@contextlib.contextmanager
+def optimised() -> Iterator[None]:
+    """Compiles as for users, which takes twice as long: for scans of full size."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import save_nifti, save_pair
+from conftest import optimised, save_nifti, save_pair
 from nibabel.orientations import (
     apply_orientation,
     inv_ornt_aff,
@@ -561,11 +561,12 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_niftynets_own_result_comes_out(case, golden, tmp_path):
     window, border, padding = CASES[case]
-    status = infer(
-        golden / case / "images", "-o", tmp_path, "--mode", "windows",
-        "--weights", golden / "net_small" / "models" / "model.ckpt-1",
-        "--window", *window, "--border", *border, "--padding", *padding,
-    )  # fmt: skip
+    with optimised():
+        status = infer(
+            golden / case / "images", "-o", tmp_path, "--mode", "windows",
+            "--weights", golden / "net_small" / "models" / "model.ckpt-1",
+            "--window", *window, "--border", *border, "--padding", *padding,
+        )  # fmt: skip
     assert status == 0
     (ours,) = tmp_path.glob("*_dseg.nii.gz")
     (theirs,) = (golden / case / "expected").glob("*.nii.gz")
@@ -587,5 +588,6 @@ def test_real_pairs_run(real_scans, golden, tmp_path):
     # Few windows: what takes longer belongs to benchmarks.
     small = ("--padding", 0, 0, 0, "--window", 320, 304, 32, "--border", 0, 0, 0)
     mode = ("--mode", "windows", *small)
-    assert infer(scans, "-o", tmp_path, "--weights", weights, *mode) == 0
+    with optimised():
+        assert infer(scans, "-o", tmp_path, "--weights", weights, *mode) == 0
     check_measurements(scans, tmp_path)

@@ -5,6 +5,7 @@ import csv
 import nibabel as nib
 import numpy as np
 import pytest
+from conftest import optimised, save_pair
 
 from cervjax.anatomy import LEFT_RIGHT_PERMUTATION, MUSCLES
 from cervjax.cli import main
@@ -30,7 +31,8 @@ def results(tmp_path_factory):
         turned.set_qform(turned.affine, 1)
         turned.set_sform(turned.affine, 1)
         nib.save(turned, folder / "scans" / f"b_{name}.nii.gz")
-    assert main(["infer", str(folder / "scans"), "-o", str(folder / "out")]) == 0
+    with optimised():
+        assert main(["infer", str(folder / "scans"), "-o", str(folder / "out")]) == 0
     with open(folder / "out" / "measurements.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     masks = {
@@ -71,8 +73,6 @@ def test_a_mirrored_scan_gives_the_mirrored_result(results):
 
 
 def test_the_limits_are_told_once(tmp_path, two_blobs, capsys):
-    from conftest import save_pair
-
     scans = save_pair(tmp_path / "in", two_blobs)
     main(["infer", str(scans), "-o", str(tmp_path / "out")])
     assert capsys.readouterr().out.count(SYNTHETIC) == 1

@@ -6,16 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from conftest import network_variables
+from flax.traverse_util import flatten_dict
 from jax.sharding import PartitionSpec as P
 
 from cervjax import parallel, training
-from cervjax.model import DenseVNet
+from cervjax.model import BatchNorm, DenseVNet
 from cervjax.niftynet import variable_names
 from cervjax.training import (
     AXIS,
@@ -32,6 +34,23 @@ pytestmark = [
 MODEL = DenseVNet(axis_name=AXIS, lowering="plain")
 
 
+class Small(nn.Module):
+    """A network of one layer, for what a step does whatever the network is."""
+
+    @nn.compact
+    def half_resolution(self, x, *, train):
+        x = BatchNorm(2, axis_name=AXIS)(x[:, ::2, ::2, ::2], train=train)
+        kernel = self.param("head_kernel", nn.initializers.normal(0.5), (2, 15))
+        bias = self.param("head_bias", nn.initializers.zeros, (15,))
+        return x @ kernel + bias.reshape(1, 1, 1, 1, 15)
+
+
+def start_small(optimizer, **options):
+    key, image = jax.random.key(0), made_up_batch()["image"]
+    variables = Small().init(key, image, train=False, method="half_resolution")
+    return start(optimizer, variables, **options)
+
+
 def made_up_batch(size=2, seed=0):
     rng = np.random.default_rng(seed)
     return {
@@ -40,8 +59,8 @@ def made_up_batch(size=2, seed=0):
     }
 
 
-def start(optimizer, **options):
-    variables = jax.tree.map(jnp.asarray, network_variables())
+def start(optimizer, variables=None, **options):
+    variables = jax.tree.map(jnp.asarray, variables or network_variables())
     options = {"with_average": False} | options
     return jax.device_put(
         create_state(variables, optimizer, **options), parallel.replicated()
@@ -195,9 +214,9 @@ def test_two_processes_do_what_one_does():
         json.loads(w.communicate(timeout=300)[0].splitlines()[-1]) for w in workers
     ]
     optimizer = optax.sgd(1.0)
-    body = make_step(MODEL, optimizer, loss="dice", seed=0)
+    body = make_step(Small(), optimizer, loss="dice", seed=0)
     state, metrics = parallel.parallel_step(body)(
-        start(optimizer), parallel.share(made_up_batch(4))
+        start_small(optimizer), parallel.share(made_up_batch(4))
     )
     kernel = np.asarray(state.params["head_kernel"]).reshape(-1)[:50]
     for numbers in found:
@@ -217,9 +236,9 @@ def _free_port():
 def test_accumulation_averages_the_parts():
     optimizer = optax.sgd(1.0)
     batch = made_up_batch(4)
-    whole = make_step(MODEL, optimizer, loss="dice", seed=0)
-    parts = make_step(MODEL, optimizer, loss="dice", seed=0, accumulate=2)
-    before = start(optimizer)
+    whole = make_step(Small(), optimizer, loss="dice", seed=0)
+    parts = make_step(Small(), optimizer, loss="dice", seed=0, accumulate=2)
+    before = start_small(optimizer)
     first = jax.device_get(before.params)
     # Each device has two windows; its parts are the first and the second of them.
     joined, _ = parallel.parallel_step(parts)(before, parallel.share(batch))
@@ -227,7 +246,8 @@ def test_accumulation_averages_the_parts():
     alone = [
         jax.device_get(
             step(
-                start(optimizer), parallel.share({k: v[i::2] for k, v in batch.items()})
+                start_small(optimizer),
+                parallel.share({k: v[i::2] for k, v in batch.items()}),
             )[0].params
         )
         for i in range(2)
@@ -242,29 +262,32 @@ def test_weight_decay_shrinks_kernels_alone():
     batch = parallel.share(made_up_batch())
     results = []
     for decay in (0.0, 0.01):
-        body = make_step(MODEL, optimizer, loss="dice", seed=0, weight_decay=decay)
-        state, metrics = parallel.parallel_step(body)(start(optimizer), batch)
+        body = make_step(Small(), optimizer, loss="dice", seed=0, weight_decay=decay)
+        state, metrics = parallel.parallel_step(body)(start_small(optimizer), batch)
         results.append((jax.device_get(state.params), float(metrics["loss"])))
     (plain, loss), (decayed, larger) = results
-    kernel = network_variables()["params"]["head_kernel"]
+    kernel = jax.device_get(start_small(optimizer).params)["head_kernel"]
     np.testing.assert_allclose(
         plain["head_kernel"] - decayed["head_kernel"], 0.01 * kernel, atol=1e-6
     )
     np.testing.assert_array_equal(plain["head_bias"], decayed["head_bias"])
-    squares = [
-        np.square(v).sum()
-        for path, v in jax.tree_util.tree_leaves_with_path(
-            network_variables()["params"]
-        )
-        if "kernel" in jax.tree_util.keystr(path)
-    ]
-    assert larger - loss == pytest.approx(0.005 * sum(squares), rel=1e-4)
+    expected = 0.005 * np.square(kernel).sum()
+    assert larger - loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_weight_decay_knows_the_networks_kernels():
+    params = network_variables()["params"]
+    flat = flatten_dict(params, sep="/")
+    kernels = [v for k, v in flat.items() if v.ndim == 5]  # 3D convolutions'
+    assert len(kernels) > 20
+    expected = 0.005 * sum(np.square(v).sum() for v in kernels)
+    assert training._l2(params, 0.01) == pytest.approx(expected, rel=1e-4)
 
 
 def test_moving_average_by_hand():
     optimizer = optax.sgd(1.0)
-    body = make_step(MODEL, optimizer, loss="dice", seed=0, average_decay=0.999)
-    state = start(optimizer, with_average=True)
+    body = make_step(Small(), optimizer, loss="dice", seed=0, average_decay=0.999)
+    state = start_small(optimizer, with_average=True)
     before = jax.device_get(state.average["params"]["head_bias"])
     state, _ = parallel.parallel_step(body)(state, parallel.share(made_up_batch()))
     after = jax.device_get(state.params["head_bias"])
@@ -300,8 +323,8 @@ def test_randomness_depends_on_seed_step_and_device():
     optimizer = optax.sgd(0.0)
     batch = parallel.share(made_up_batch())
     for seed in (0, 1, 0):
-        body = make_step(MODEL, optimizer, loss="dice", seed=seed, augment=augment)
-        step, state = parallel.parallel_step(body), start(optimizer)
+        body = make_step(Small(), optimizer, loss="dice", seed=seed, augment=augment)
+        step, state = parallel.parallel_step(body), start_small(optimizer)
         for _ in range(2):
             state, _ = step(state, batch)
         jax.effects_barrier()

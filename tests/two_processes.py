@@ -14,24 +14,18 @@ from cervjax import parallel  # noqa: E402
 
 parallel.connect()
 
-import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
-from cervjax.model import DenseVNet  # noqa: E402
-from cervjax.training import AXIS, create_state, make_step  # noqa: E402
+from cervjax.training import make_step  # noqa: E402
 
 
 def main() -> None:
-    from conftest import network_variables
-    from test_training import made_up_batch
+    from test_training import Small, made_up_batch, start_small
 
     optimizer = optax.sgd(1.0)
-    variables = jax.tree.map(jnp.asarray, network_variables())
-    state = create_state(variables, optimizer, with_average=False)
-    state = jax.device_put(state, parallel.replicated())
-    model = DenseVNet(axis_name=AXIS, lowering="plain")
-    body = make_step(model, optimizer, loss="dice", seed=0)
+    state = start_small(optimizer)
+    body = make_step(Small(), optimizer, loss="dice", seed=0)
     rank, batch = jax.process_index(), made_up_batch(4)
     own = {k: v[2 * rank : 2 * rank + 2] for k, v in batch.items()}
     state, metrics = parallel.parallel_step(body)(state, parallel.share(own))

@@ -16,7 +16,7 @@ import jax
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import optimised, save_nifti
+from conftest import save_nifti
 from PIL import Image
 from safetensors.numpy import load_file
 from train_tiny import stand_ins
@@ -67,7 +67,7 @@ def config(cohort, tmp_path_factory):
     config.data.num_test = 1
     config.data.spacing_mm = (2.0, 2.0, 3.0)
     config.data.padding = (6, 4, 4)
-    config.data.window = (24, 24, 16)
+    config.data.window = (16, 16, 8)
     config.augment.margin = (2, 2, 1)
     config.optimizer.schedule = "constant"
     config.optimizer.warmup_steps = 2
@@ -122,7 +122,7 @@ def quick():
             del own["train"]["num_steps"]
         return bodies.setdefault(json.dumps(own), make_body(config))
 
-    with pytest.MonkeyPatch.context() as patch, optimised():
+    with pytest.MonkeyPatch.context() as patch:
         stand_ins(patch)
         patch.setattr(fitting, "make_body", body)
         patch.setattr(fitting.parallel, "parallel_step", functools.cache(parallel_step))
@@ -207,11 +207,7 @@ def test_kill_9_at_any_moment(cohort, uninterrupted, tmp_path):
     path.write_text(config.to_json())
     command = [sys.executable, str(Path(__file__).with_name("train_tiny.py")),
                str(path), str(tmp_path / "run")]  # fmt: skip
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",  # as in `optimised`: the same programs
-    }
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     rng = random.Random(0)
     kills = 0
     checkpoints = tmp_path / "run" / "checkpoints"
@@ -376,7 +372,7 @@ def test_some_windows_are_changed_as_the_config_says(config):
     for name in ("bias_field", "noise", "tone"):
         config.augment[name] = config.foreign[name] = 0.0
     config.foreign.channel_mix = 1.0
-    shape = (3, *(w + 2 * m for w, m in zip((24, 24, 16), (2, 2, 1), strict=True)))
+    shape = (3, *(w + 2 * m for w, m in zip((16, 16, 8), (2, 2, 1), strict=True)))
     image = jax.random.normal(jax.random.key(0), (*shape, 2))
     labels = np.zeros(shape, np.uint8)
     for share in (0.0, 1.0):

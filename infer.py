@@ -2,7 +2,7 @@
 
 import sys
 
-from cervjax.cli import start
+from cervjax.cli.main import start
 
 if __name__ == "__main__":
     sys.exit(start(["infer", *sys.argv[1:]]))

@@ -18,7 +18,7 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 def main(argv: list[str]) -> None:
     """Runs the training and exits with its status."""
-    from cervjax.fitting import run
+    from cervjax.training.loop import run
 
     if len(argv) > 1:
         raise app.UsageError(f"not understood: {' '.join(argv[1:])}")

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cervjax.convolution import convolve
+from cervjax.model.convolution import convolve
 
 # name, size divisor, C, O, kernel, stride
 LAYERS = [

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cervjax.agreement.comparison import Pair, find_pairs
 from cervjax.anatomy import MUSCLES
-from cervjax.dixon import read_scan
+from cervjax.evaluation.comparison import Pair, find_pairs
+from cervjax.evaluation.overlap import confusion, dice_per_label
 from cervjax.figures.quality import qc_figure, save_png
-from cervjax.labelled import read_labels
-from cervjax.overlap import confusion, dice_per_label
+from cervjax.io.dixon import read_scan
+from cervjax.io.labels import read_labels
 
 WORST = 3
 

@@ -29,11 +29,11 @@ import jax
 import numpy as np
 from made_up import write_scans, write_untrained_weights
 
-from cervjax.batch import run
-from cervjax.inference import Settings, device_name
-from cervjax.results import paths
-from cervjax.scans import Scan, find_scans
-from cervjax.weights import Weights, load_weights, save_weights
+from cervjax.inference.pipeline import run
+from cervjax.inference.results import paths
+from cervjax.inference.segment import Settings, device_name
+from cervjax.io.scans import Scan, find_scans
+from cervjax.model.weights import Weights, load_weights, save_weights
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 BACKGROUND_LOGIT = 18.0  # leaves about 5 % of the made-up scan to the muscles

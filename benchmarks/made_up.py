@@ -11,8 +11,8 @@ import nibabel as nib
 import numpy as np
 from flax.traverse_util import unflatten_dict
 
-from cervjax.preprocess import Recipe
-from cervjax.weights import ModelCard, expected_shapes, save_weights
+from cervjax.model.weights import ModelCard, expected_shapes, save_weights
+from cervjax.preprocessing.pipeline import Recipe
 
 # The published landmarks' shape, rounded: air, muscle around 3, fat up to 100.
 _LANDMARKS = (0.0, 2.5, 2.5, 2.5, 2.5, 2.5, 2.7, 2.9, 3.2, 3.5, 4.0, 12.0, 100.0)

@@ -22,9 +22,9 @@ import jax.numpy as jnp
 from flax.traverse_util import unflatten_dict
 from network import train_step
 
-from cervjax.losses import dice, overlap_upsampled
-from cervjax.model import DenseVNet, Remat
-from cervjax.weights import expected_shapes
+from cervjax.model.dense_vnet import DenseVNet, Remat
+from cervjax.model.weights import expected_shapes
+from cervjax.training.losses import dice, overlap_upsampled
 
 CARDS_GB = (16, 24, 80)
 USABLE = 0.9  # of a card's memory; the rest is the runtime's

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cervjax.cli import main as cervjax
+from cervjax.cli.main import main as cervjax
 
 
 def measured(

@@ -38,10 +38,10 @@ import numpy as np
 import optax
 from flax.traverse_util import unflatten_dict
 
-from cervjax.labelling import upsampled_labels
-from cervjax.losses import dice, overlap_upsampled
-from cervjax.model import DenseVNet
-from cervjax.weights import expected_shapes
+from cervjax.inference.decode import upsampled_labels
+from cervjax.model.dense_vnet import DenseVNet
+from cervjax.model.weights import expected_shapes
+from cervjax.training.losses import dice, overlap_upsampled
 
 FORMS = (
     "eager",

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from cervjax.agreement.statistics import icc21
 from cervjax.anatomy import MUSCLES
-from cervjax.dixon import read_scan
-from cervjax.labelled import LabelledScan, find_labelled, read_labels
+from cervjax.evaluation.agreement import icc21
+from cervjax.io.dixon import read_scan
+from cervjax.io.labels import LabelledScan, find_labelled, read_labels
 
 DRAWS = 1000
 IN_PLANE = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)[..., None]

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 
-from cervjax.agreement.comparison import compare, find_pairs
-from cervjax.agreement.tables import by_muscle, column
-from cervjax.cli import main as cervjax
+from cervjax.cli.main import main as cervjax
+from cervjax.evaluation.comparison import compare, find_pairs
+from cervjax.evaluation.tables import by_muscle, column
 from cervjax.phantom.dataset import person, to_nifti
 from cervjax.phantom.neck import build_neck
 from cervjax.phantom.protocol import TIERS, Tier

@@ -24,8 +24,8 @@ import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
 
-from cervjax.preprocess import Recipe
-from cervjax.weights import ModelCard, expected_shapes, save_weights
+from cervjax.model.weights import ModelCard, expected_shapes, save_weights
+from cervjax.preprocessing.pipeline import Recipe
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_cpu_enable_async_dispatch", False)

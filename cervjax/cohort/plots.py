@@ -21,7 +21,7 @@ from cervjax.cohort import LIMITS
 from cervjax.cohort.analysis import Outcome, Rows
 from cervjax.cohort.assembly import Cohort, modelled
 from cervjax.cohort.page import p_text
-from cervjax.files import write_atomically
+from cervjax.io.files import write_atomically
 
 _WIDE_MM, _MM = 180.0, 1 / 25.4
 _SEXES: tuple[tuple[str, float, str, dict[str, Any]], ...] = (

@@ -21,7 +21,7 @@ from cervjax.cohort.page import f_sentence, page
 from cervjax.cohort.plots import covariate_figure, muscles_figure, pairs_figure, save
 from cervjax.cohort.repeated import GREENHOUSE_GEISSER
 from cervjax.cohort.repeats import read_repeats
-from cervjax.files import sha256_of_file, write_atomically
+from cervjax.io.files import sha256_of_file, write_atomically
 
 _CHANGE = [
     f"{outcome.key}_{name}.csv"

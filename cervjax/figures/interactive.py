@@ -13,7 +13,7 @@ import numpy as np
 from cervjax.figures.meshes import Mesh
 from cervjax.figures.page import NOTICE, Palette, muscle_color
 from cervjax.figures.views import FROM_BELOW, VIEWS, View
-from cervjax.files import write_atomically
+from cervjax.io.files import write_atomically
 
 PAGE_RESOLUTION_MM = 1.75
 """Size of a triangle that keeps the page of a whole neck below 6 MB."""

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cervjax.anatomy import MUSCLES, Muscle
-from cervjax.files import write_atomically
+from cervjax.io.files import write_atomically
 
 Palette = Literal["sides", "muscles"]
 """``sides``: the left muscle is the lighter of a pair; ``muscles``: both alike."""

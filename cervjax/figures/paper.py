@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 
 from cervjax.anatomy import MUSCLES
-from cervjax.dixon import read_scan
 from cervjax.figures.interactive import (
     PAGE_RESOLUTION_MM,
     check_plotly,
@@ -24,9 +23,10 @@ from cervjax.figures.meshes import Mesh, muscle_meshes
 from cervjax.figures.outlines import levels_figure
 from cervjax.figures.page import PAGE_MM, Palette, muscle_color, new_page, save_page
 from cervjax.figures.rendering import rendering_figure
-from cervjax.labelled import exchanged_sides, read_labels
-from cervjax.scans import Scan, find_scans
-from cervjax.volumes import Volume, VolumeError, check_same_grid, read_volume
+from cervjax.io.dixon import read_scan
+from cervjax.io.labels import exchanged_sides, read_labels
+from cervjax.io.nifti import Volume, VolumeError, check_same_grid, read_volume
+from cervjax.io.scans import Scan, find_scans
 
 _EXTENSIONS = (".nii.gz", ".nii")
 _PAGE_VERTICES = 30_000  # a page of 6 MB

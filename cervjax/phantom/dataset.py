@@ -25,7 +25,7 @@ from nibabel.orientations import (
 )
 
 from cervjax import __version__
-from cervjax.files import write_atomically
+from cervjax.io.files import write_atomically
 from cervjax.phantom.neck import build_neck, with_mfi
 from cervjax.phantom.protocol import TIERS, Grid
 from cervjax.phantom.scan import DigitalScan, make_scan

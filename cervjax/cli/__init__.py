@@ -1,0 +1,1 @@
+"""The ``cervjax`` command."""

@@ -1,0 +1,1 @@
+"""Training data: scans, cache, windows, augmentation."""

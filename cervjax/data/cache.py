@@ -1,0 +1,311 @@
+"""Prepared volumes, kept on disk: what the network is to see, computed once."""
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cervjax.anatomy import MUSCLES, NUM_CLASSES
+from cervjax.io.dixon import read_scan
+from cervjax.io.files import sha256_of_file
+from cervjax.io.labels import LabelledScan, exchanged_sides, read_labels
+from cervjax.io.scans import Scan
+from cervjax.preprocessing.pipeline import (
+    CHANNELS,
+    Recipe,
+    pad,
+    prepare,
+    resample,
+    resample_labels,
+    resampled_shape,
+    train_landmarks,
+)
+
+VOXELS_PER_CLASS = 4000
+"""Places kept of each class, to draw windows from."""
+
+_FORMAT = 1  # of an entry; raise it when `prepare` gives other values
+_RECORD = "volume.json"
+
+
+class CacheError(ValueError):
+    """The folder of the cache cannot be used; another scan would meet the same."""
+
+
+class Volume(NamedTuple):
+    """A prepared scan in the cache.
+
+    Attributes:
+        name: the scan's.
+        participant: who it is of.
+        image: .npy file, float32 (x, y, z, 2), exactly what `prepare` gives.
+        labels: .npy file, uint8 (x, y, z), 0 in the padding.
+        voxels: .npz file, per label 1-14 uint16 (n, 3): up to `VOXELS_PER_CLASS` of
+            its voxels, drawn at random.
+        shape: (x, y, z), padded.
+        counts: voxels of each of the 15 classes.
+    """
+
+    name: str
+    participant: str
+    image: Path
+    labels: Path
+    voxels: Path
+    shape: tuple[int, int, int]
+    counts: tuple[int, ...]
+
+
+def learn_landmarks(
+    scans: Sequence[LabelledScan], recipe: Recipe
+) -> dict[str, tuple[float, ...]]:
+    """Learns the standard histogram of the training scans; see `train_landmarks`.
+
+    Args:
+        scans: the training scans, not those to be judged by.
+        recipe: grid and histogram ends; its own landmarks do not matter.
+
+    Raises:
+        ValueError: no scan was given, or one cannot be read.
+    """
+
+    def pairs() -> Iterator[list[np.ndarray]]:
+        for scan in scans:
+            images = read_scan(_inputs(scan))
+            target, spacing = recipe.spacing_mm, images.grid.spacing_mm
+            shape = images.in_phase.shape
+            fits = resampled_shape(shape, spacing, target) == shape
+            if recipe.skip_fitting_grid and fits:
+                spacing = target
+            keep = recipe.keep_last_plane
+            yield [
+                resample(
+                    v, spacing, target, keep_last_plane=keep, flush_denormals=False
+                )
+                for v in (images.in_phase, images.out_phase)
+            ]
+
+    return train_landmarks(pairs(), cutoff=recipe.cutoff)
+
+
+def cache_volumes(
+    scans: Sequence[LabelledScan],
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    say: Callable[[str], object] = print,
+    advance: Callable[[str], object] = lambda name: None,
+    workers: int = 1,
+) -> list[Volume]:
+    """Prepares scans and their labels as the network is to see them, once.
+
+    Labels follow their image: onto the network's grid by nearest neighbour, corner
+    voxel onto corner voxel, then into the padding, as 0. An entry is named by the
+    SHA-256 of its files, the recipe and a format number, so that nothing is ever out of
+    date. It appears whole or not at all; one whose files have the wrong size is made
+    again. Hidden ``.part`` folders are left by killed runs and may be deleted.
+
+    Args:
+        scans: what to prepare.
+        recipe: with landmarks.
+        folder: where to; may be shared by runs. An entry takes 9 bytes a voxel.
+        say: receives warnings about scans.
+        advance: called with each finished scan's name, in order.
+        workers: scans at a time, each with two threads and a few times its own size of
+            memory; does not change a byte.
+
+    Returns:
+        The volumes, in the order of ``scans``.
+
+    Raises:
+        CacheError: the folder cannot be written, or the disk is full.
+        ValueError: scans that cannot be used, each with the reason, after the others
+            have been prepared; or the recipe has no landmarks.
+    """
+    missing = [channel for channel in CHANNELS if channel not in recipe.landmarks]
+    if missing:
+        raise ValueError(
+            f"the recipe has no landmarks for {' and '.join(missing)}; learn them from "
+            "the training scans (learn_landmarks)"
+        )
+    folder = Path(folder)
+
+    def make(scan: LabelledScan) -> tuple[Volume, list[str]] | ValueError:
+        try:
+            return _cached(scan, recipe, folder)
+        except CacheError:
+            raise
+        except ValueError as error:
+            return error
+
+    volumes, failures = [], []
+    with ThreadPoolExecutor(workers) as pool:
+        for scan, outcome in zip(scans, pool.map(make, scans), strict=True):
+            if isinstance(outcome, ValueError):
+                failures.append(f"{scan.scan.name}: {outcome}")
+            else:
+                volumes.append(outcome[0])
+                for warning in outcome[1]:
+                    say(f"{scan.scan.name}: {warning}")
+            advance(scan.scan.name)
+    if failures:
+        raise ValueError(
+            f"{len(failures)} of {len(scans)} scan(s) cannot be used; mend them or "
+            "take them away:\n" + "\n".join(failures)
+        )
+    return volumes
+
+
+def check_classes(volumes: Sequence[Volume], allowed: Collection[int] = ()) -> None:
+    """A muscle that occurs in no training scan can never be learnt.
+
+    Args:
+        volumes: the training scans.
+        allowed: labels that may be absent.
+
+    Raises:
+        ValueError: names the muscles.
+    """
+    counts = np.sum([volume.counts for volume in volumes], axis=0)
+    absent = [m for m in MUSCLES if not counts[m.label] and m.label not in allowed]
+    if absent:
+        names = ", ".join(f"{m.label} ({m.name}, {m.side})" for m in absent)
+        raise ValueError(
+            f"no voxel in any of the {len(volumes)} training scan(s) has the label "
+            f"{names}; add scans that show it, or allow it to be absent"
+        )
+
+
+def _cached(
+    scan: LabelledScan, recipe: Recipe, folder: Path
+) -> tuple[Volume, list[str]]:
+    """The entry of a scan, made if need be, and the warnings that belong to it."""
+    key = _key(scan, recipe)
+    entry = folder / key
+    record = _read_record(entry)
+    if record is None:
+        arrays, voxels, details = _prepare(scan, recipe, seed=int(key[:16], 16))
+        record = _write_entry(entry, arrays, voxels, details)
+    volume = Volume(
+        scan.scan.name,
+        scan.participant,
+        image=entry / "image.npy",
+        labels=entry / "labels.npy",
+        voxels=entry / "voxels.npz",
+        shape=tuple(record["shape"]),
+        counts=tuple(record["counts"]),
+    )
+    return volume, record["warnings"]
+
+
+def _inputs(scan: LabelledScan) -> Scan:
+    """The scan without what the network's input is not made of."""
+    return replace(scan.scan, water=None, fat=None) if scan.scan.has_pair else scan.scan
+
+
+def _key(scan: LabelledScan, recipe: Recipe) -> str:
+    files = _inputs(scan).files | {"labels": scan.labels}
+    try:
+        hashes = {role: sha256_of_file(path) for role, path in files.items()}
+    except OSError as error:
+        raise ValueError(
+            f"{error.filename} cannot be read ({error.strerror})"
+        ) from error
+    landmarks = {  # as `prepare` uses them, learnt just now or read from a model card
+        channel: np.asarray(recipe.landmarks[channel], np.float32).tolist()
+        for channel in CHANNELS
+    }
+    content = [_FORMAT, hashes, {**asdict(recipe), "landmarks": landmarks}]
+    text = json.dumps(content, sort_keys=True, default=float)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _prepare(
+    scan: LabelledScan, recipe: Recipe, seed: int
+) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
+    """The arrays of an entry, voxels by label, and what its record tells."""
+    images = read_scan(_inputs(scan))
+    labels = read_labels(scan.labels, images.grid)
+    spacing_mm = images.grid.spacing_mm
+    prepared = prepare(images.in_phase, images.out_phase, spacing_mm, recipe)
+    labels = resample_labels(
+        labels, prepared.resampled_shape, keep_last_plane=recipe.keep_last_plane
+    )
+    labels = pad(labels, recipe.padding, "zero")
+    counts = np.bincount(labels.ravel(), minlength=NUM_CLASSES)
+    if counts[0] == labels.size:
+        raise ValueError(
+            f"{scan.labels}: no label is left on the grid of {recipe.spacing_mm} mm; "
+            "choose a finer grid, or draw more than single voxels"
+        )
+    rng = np.random.default_rng(seed)
+    voxels = {}
+    for label in range(1, NUM_CLASSES):
+        at = np.flatnonzero(labels == label)
+        at = rng.choice(at, min(len(at), VOXELS_PER_CLASS), replace=False)
+        indices = np.unravel_index(at, labels.shape)
+        voxels[str(label)] = np.stack(indices, axis=-1).astype(np.uint16)
+    sides = exchanged_sides({int(label): at for label, at in voxels.items()})
+    details = {
+        "name": scan.scan.name,
+        "files": {role: str(path) for role, path in _inputs(scan).files.items()},
+        "labels": str(scan.labels),
+        "stored_spacing_mm": spacing_mm,
+        "spacing_mm": recipe.spacing_mm,
+        "padding": recipe.padding,
+        "shape": labels.shape,
+        "counts": counts.tolist(),
+        "warnings": [*images.warnings, *filter(None, [sides])],
+    }
+    return {"image.npy": prepared.image, "labels.npy": labels}, voxels, details
+
+
+def _write_entry(
+    entry: Path,
+    arrays: Mapping[str, np.ndarray],
+    voxels: Mapping[str, Any],
+    details: dict[str, Any],
+) -> dict[str, Any]:
+    """Writes an entry beside its place and moves it there; returns its record."""
+    part = entry.with_name(f".{os.getpid()}.{threading.get_ident()}.part.{entry.name}")
+    try:
+        part.mkdir(parents=True)
+        for name, array in arrays.items():
+            np.save(part / name, np.ascontiguousarray(array))
+        np.savez(part / "voxels.npz", **voxels)
+        sizes = {path.name: path.stat().st_size for path in part.iterdir()}
+        record = {**details, "sizes": sizes}
+        (part / _RECORD).write_text(json.dumps(record, indent=1) + "\n")
+        if _read_record(entry) is None:
+            shutil.rmtree(entry, ignore_errors=True)
+            part.rename(entry)
+    except OSError as error:
+        record = _read_record(entry)  # another run may have been quicker
+        if record is None:
+            needed_mb = sum(array.nbytes for array in arrays.values()) / 1e6
+            raise CacheError(
+                f"cannot write into the cache {entry.parent} ({error.strerror or error}"
+                f"); this entry takes {needed_mb:.0f} MB; free some space, or give "
+                "another folder"
+            ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return record
+
+
+def _read_record(entry: Path) -> dict[str, Any] | None:
+    """The record of an entry; None if it or any of its files is not as written."""
+    try:
+        record = json.loads((entry / _RECORD).read_text())
+        sizes = record["sizes"].items()
+        whole = all((entry / name).stat().st_size == size for name, size in sizes)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+    return record if whole else None

@@ -1,0 +1,1 @@
+"""Masks against reference masks: the tables and figures of the paper."""

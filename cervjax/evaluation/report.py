@@ -1,0 +1,188 @@
+"""The evaluation of masks: from two folders to the paper's tables and figures."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cervjax.evaluation.comparison import Excluded, Pair, compare, find_pairs
+from cervjax.evaluation.figures import (
+    bland_altman_figure,
+    correlation_figure,
+    save_figure,
+)
+from cervjax.evaluation.tables import (
+    QUANTITIES,
+    column,
+    differences,
+    make_tables,
+    write_summary,
+    write_tables,
+)
+from cervjax.io.files import write_atomically, write_csv
+
+CALIBRATION = "calibration.json"
+Say = Callable[[str], object]
+
+
+def run(
+    predicted: Path,
+    reference: Path,
+    out: Path,
+    *,
+    images: Path | None = None,
+    rival: Path | None = None,
+    say: Say = print,
+) -> list[Excluded]:
+    """Compares two folders of masks and writes tables, figures and per-scan rows.
+
+    Args:
+        predicted: masks to judge.
+        reference: masks to judge by, with or without images, see `find_pairs`.
+        out: folder of the results.
+        images: scans of ``reference``, if they lie elsewhere.
+        rival: other masks of the same scans, to be told apart from ``predicted``.
+        say: receives lines.
+
+    Returns:
+        Scans that were found in pairs and could not be compared.
+
+    Raises:
+        ValueError: nothing can be compared.
+    """
+    pairs, excluded = find_pairs(predicted, reference, images)
+    say(f"{len(pairs)} scan(s) with two masks, {len(excluded)} with one")
+    without = sum(pair.scan is None for pair in pairs)
+    if without:
+        say(f"{without} scan(s) without images: no fat infiltration (--images FOLDER)")
+    rows, failed = _compare_all(pairs, say)
+    if not rows:
+        raise ValueError(f"none of {len(pairs)} scan(s) can be compared; see above")
+    out.mkdir(parents=True, exist_ok=True)
+    done = {row["scan"] for row in rows}
+    write_csv(out / "scans.csv", rows)
+    write_csv(
+        out / "exclusions.csv",
+        [vars(e) for e in (*excluded, *failed)],
+        ["scan", "reason"],
+    )
+    tables = make_tables(rows)
+    write_tables(out, tables, f"{predicted.name} against {reference.name}")
+    files = {
+        p.name: {
+            "prediction_file": str(p.predicted),
+            "reference_file": str(p.reference),
+        }
+        for p in pairs
+        if p.name in done
+    }
+    write_summary(out, rows, files)
+    _write_calibration(out / CALIBRATION, tables.table2, predicted, reference)
+    for quantity in _measured(rows):
+        short = quantity.partition("_")[0]
+        for number, draw in ((3, correlation_figure), (4, bland_altman_figure)):
+            save_figure(draw(rows, quantity), out / f"figure{number}_{short}")
+    if rival is not None:
+        failed += _against(rival, rows, reference, images, out, say)
+    for line in _in_short(rows):
+        say(line)
+    say(f"tables.md and more in {out}")
+    return failed
+
+
+def _compare_all(
+    pairs: Sequence[Pair], say: Say
+) -> tuple[list[dict[str, Any]], list[Excluded]]:
+    """Rows of all pairs; one that fails does not stop the others."""
+
+    def attempt(pair: Pair) -> list[dict[str, Any]] | Excluded:
+        try:
+            return compare(pair)
+        except (ValueError, OSError) as error:
+            return Excluded(pair.name, str(error))
+
+    rows: list[dict[str, Any]] = []
+    failed: list[Excluded] = []
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for number, outcome in enumerate(pool.map(attempt, pairs), start=1):
+            if isinstance(outcome, Excluded):
+                failed.append(outcome)
+                say(f"FAILED {outcome.scan}: {outcome.reason}")
+            else:
+                rows += outcome
+            if number % 10 == 0 or number == len(pairs):
+                say(f"{number}/{len(pairs)} compared")
+    return rows, failed
+
+
+def _measured(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Quantities that some scan has in both masks."""
+    return [
+        name
+        for name in QUANTITIES
+        if np.isfinite(
+            column(rows, f"predicted_{name}") + column(rows, f"reference_{name}")
+        ).any()
+    ]
+
+
+def _against(
+    rival: Path,
+    rows: list[dict[str, Any]],
+    reference: Path,
+    images: Path | None,
+    out: Path,
+    say: Say,
+) -> list[Excluded]:
+    say(f"the same with {rival}")
+    pairs, _ = find_pairs(rival, reference, images)
+    done = {row["scan"] for row in rows}
+    others, failed = _compare_all([p for p in pairs if p.name in done], say)
+    if not others:
+        raise ValueError(
+            f"{rival}: no mask of the scans compared; give masks of the same scans"
+        )
+    write_csv(out / "differences.csv", differences(rows, others))
+    return failed
+
+
+def _write_calibration(
+    path: Path, table2: Sequence[dict[str, Any]], predicted: Path, reference: Path
+) -> None:
+    """Slopes through the origin that turn predictions into references."""
+    slopes: dict[str, dict[str, float]] = {}
+    for row in table2:
+        if np.isfinite(row["slope"]):
+            slopes.setdefault(row["muscle"], {})[row["quantity"]] = row["slope"]
+    content = {
+        "what": "reference = slope x prediction, least squares through the origin",
+        "predicted": predicted.name,
+        "reference": reference.name,
+        "scans": max(row["n"] for row in table2),
+        "slopes": slopes,
+    }
+    write_atomically(
+        path, lambda part: part.write_text(json.dumps(content, indent=1) + "\n")
+    )
+
+
+def _in_short(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """A line per muscle and a line for all, for the terminal."""
+    tables = make_tables(rows)
+    mfi = {r["muscle"]: r for r in tables.table2 if r["quantity"] == "mfi_percent"}
+    icc = {r["muscle"]: r for r in tables.table3 if r["quantity"] == "mfi_percent"}
+    lines = ["muscle    Dice  volume ratio  MFI bias   MAE   ICC"]
+    for row in tables.table4:
+        two, three = mfi[row["muscle"]], icc[row["muscle"]]
+        lines.append(
+            f"{row['muscle']:8} {row['dice_mean']:5.3f}"
+            f" {row['volume_ratio_mean']:13.3f}"
+            f" {two['bias']:+9.2f} {two['mae']:5.2f} {three['icc']:5.3f}"
+        )
+    mean = np.nanmean([row["dice_mean"] for row in tables.table4])
+    lines.append(f"mean Dice {mean:.3f}")
+    return [line.replace("nan", "  -") for line in lines]

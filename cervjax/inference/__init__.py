@@ -1,0 +1,1 @@
+"""From prepared scans to label maps, tables and pictures."""

@@ -1,0 +1,115 @@
+"""Labels of logits: at twice their resolution, or at any places between them.
+
+Either way full resolution class probabilities are never held as a whole.
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from cervjax.model.upsampling import map_fine_planes
+
+_PLANES_AT_ONCE = 8
+
+
+class Places(NamedTuple):
+    """Points along an axis: the index before each, and how far it is to the next."""
+
+    before: np.ndarray
+    beyond: np.ndarray
+
+
+def upsampled_labels(logits: Array, along_z: Literal[1, 2] = 2) -> tuple[Array, Array]:
+    """Labels and largest probabilities of half-resolution logits, upsampled by 2.
+
+    Args:
+        logits: (b, x, y, z, c).
+        along_z: 1 where logits have all slices already.
+
+    Returns:
+        uint8 labels and float32 probabilities, (b, 2x, 2y, along_z z). A tie goes to
+        the lowest label.
+    """
+    return map_fine_planes(_largest, logits, along_z)
+
+
+def places_between(size: int, count: int, *, start: float, step: int) -> Places:
+    """Where a scan's voxels lie among logits, along an axis.
+
+    The first and last voxels of scan and volume lie on each other, as in
+    `preprocess.resample`.
+
+    Args:
+        size: voxels of the volume that the network saw, without margin.
+        count: voxels of the scan.
+        start: of the first one, in the volume's voxels from the first logit.
+        step: the volume's voxels from one logit to the next.
+    """
+    at = (start + np.linspace(0, size - 1, count)) / step
+    before = np.floor(at)
+    return Places(before.astype(np.int32), (at - before).astype(np.float32))
+
+
+@jax.jit
+def labels_at(logits: Array, places: tuple[Places, ...]) -> tuple[Array, Array]:
+    """Labels and largest probabilities of logits interpolated at places.
+
+    Args:
+        logits: (x, y, z, c); beyond its ends the last one is repeated.
+        places: along x, y and z.
+
+    Returns:
+        uint8 labels and float32 probabilities, of the places' lengths.
+    """
+    along_x, along_y, along_z = places
+    planes = logits.transpose(0, 3, 1, 2)
+
+    def plane(at: Places) -> tuple[Array, Array]:
+        v = _between(planes, at, 0)
+        v = _between(_between(v, along_y, 1), along_z, 2)
+        label, probability = _largest(v.reshape(len(v), -1))
+        return label.reshape(v.shape[1:]), probability.reshape(v.shape[1:])
+
+    return lax.map(plane, along_x, batch_size=_PLANES_AT_ONCE)
+
+
+@jax.jit
+def logits_of_slice(logits: Array, places: tuple[Places, ...]) -> Array:
+    """Logits interpolated in a slice of the scan.
+
+    Args:
+        logits: (x, y, z, c), as for `labels_at`.
+        places: along x and y, and the slice's own along z, without an axis.
+
+    Returns:
+        (c, x, y).
+    """
+    along_x, along_y, along_z = places
+    v = _between(logits, along_z, 2).transpose(2, 0, 1)
+    return _between(_between(v, along_x, 1), along_y, 2)
+
+
+def _between(v: Array, at: Places, axis: int) -> Array:
+    """Linear interpolation along an axis; a single place takes the axis away."""
+    last = v.shape[axis] - 1
+    low, high = (
+        jnp.take(v, jnp.minimum(jnp.asarray(at.before) + k, last), axis) for k in (0, 1)
+    )
+    share = jnp.asarray(at.beyond)
+    others = [d for d in range(low.ndim) if share.ndim == 0 or d != axis]
+    return low + (high - low) * jnp.expand_dims(share, others)
+
+
+def _largest(logits: Array) -> tuple[Array, Array]:
+    """Label and probability of the largest of (c, n)."""
+    top, label = logits[0], jnp.zeros(logits.shape[1], jnp.float32)
+    for k in range(1, len(logits)):
+        higher = logits[k] > top
+        top = jnp.where(higher, logits[k], top)
+        label = jnp.where(higher, jnp.float32(k), label)  # as wide as the logits
+    top = lax.optimization_barrier(top)
+    total = sum((jnp.exp(one - top) for one in logits), jnp.zeros_like(top))
+    return label.astype(jnp.uint8), 1 / total

@@ -1,0 +1,244 @@
+"""One scan: from images to labels, and from labels to measurements."""
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import psutil
+
+from cervjax.anatomy import MUSCLES
+from cervjax.inference.sliding_window import segment_windows, segment_windows_at
+from cervjax.inference.test_time_augmentation import Passes
+from cervjax.inference.whole_volume import (
+    Segmentation,
+    segment_whole,
+    whole_memory_bytes,
+)
+from cervjax.io.dixon import DixonImages, Measured
+from cervjax.measurement.composition import measure, measure_slices
+from cervjax.model.dense_vnet import SIZE_MULTIPLE
+from cervjax.model.weights import Weights
+from cervjax.preprocessing.pipeline import (
+    Prepared,
+    Recipe,
+    prepare,
+    resample_labels,
+    resampled_shape,
+    unpad,
+)
+
+Mode = Literal["whole", "windows"]
+_WINDOWS_BYTES_PER_VOXEL = 60
+"""Volumes held at once in windows mode: input, masks, logits, labels, splines."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the network is run.
+
+    Attributes:
+        mode: "whole" or "windows".
+        window: voxels of a window.
+        border: voxels cut from every side of a window.
+        predict_border: keep a window's border where it is the volume's own.
+        passes: how often the network is asked: once; and mirrored; and a slice on.
+        slices_whole: take slices at a muscle's ends whole or not at all, see `ends`;
+            not in NiftyNet's windows.
+        batch_size: windows in one pass.
+        max_memory_gb: what the network may take; None means what is free.
+        measure_on: what fat is measured on where a scan has both, see `read_scan`.
+    """
+
+    mode: Mode
+    window: tuple[int, int, int] = (360, 240, 32)
+    border: tuple[int, int, int] = (8, 8, 8)
+    predict_border: bool = False
+    passes: Passes = 1
+    slices_whole: bool = False
+    batch_size: int = 1
+    max_memory_gb: float | None = None
+    measure_on: Measured = "echoes"
+
+
+def segment_images(
+    images: DixonImages, weights: Weights, recipe: Recipe, settings: Settings
+) -> tuple[Segmentation, list[str], dict[str, float]]:
+    """Labels and confidence on the scan's own grid, in RAS.
+
+    Returns:
+        The segmentation; warnings, among them a fall-back from whole to windows; the
+        seconds that preprocessing and network took.
+    """
+    started = time.perf_counter()
+    prepared = prepare_images(images, recipe, settings)
+    ready = time.perf_counter()
+    shape = images.in_phase.shape
+    found, warnings = segment_prepared(prepared, shape, weights, recipe, settings)
+    seconds = {"preprocess": ready - started, "network": time.perf_counter() - ready}
+    return found, warnings, seconds
+
+
+def prepare_images(images: DixonImages, recipe: Recipe, settings: Settings) -> Prepared:
+    """The network's input.
+
+    Raises:
+        ValueError: it could never fit into memory, or there is no foreground.
+    """
+    shape, spacing = images.in_phase.shape, images.grid.spacing_mm
+    padded = [
+        n + 2 * p
+        for n, p in zip(
+            resampled_shape(shape, spacing, recipe.spacing_mm),
+            recipe.padding,
+            strict=True,
+        )
+    ]
+    limit_gb = settings.max_memory_gb
+    limit = psutil.virtual_memory().total if limit_gb is None else limit_gb * 1e9
+    _check_memory(tuple(padded), limit)
+    return prepare(images.in_phase, images.out_phase, spacing, recipe)
+
+
+def segment_prepared(
+    prepared: Prepared,
+    shape: tuple[int, ...],
+    weights: Weights,
+    recipe: Recipe,
+    settings: Settings,
+) -> tuple[Segmentation, list[str]]:
+    """Labels and confidence of ``shape``, the scan's, and warnings."""
+    settings, warnings = _within_memory(prepared.image.shape[:3], settings)
+    if settings.mode == "whole":
+        found = segment_whole(
+            weights.variables,
+            prepared.image,
+            recipe.padding,
+            passes=settings.passes,
+            shape=shape,
+            slices_whole=settings.slices_whole,
+        )
+        return found, warnings
+    size = prepared.image.shape[:3]
+    if any(n < w for n, w in zip(size, settings.window, strict=True)):
+        warnings.append(
+            f"the padded scan {size} is smaller than the window {settings.window} "
+            "and was extended (NiftyNet stops here)"
+        )
+    if weights.card.mode == "whole" and settings.window[2] < size[2]:
+        warnings.append(
+            f"windows of {settings.window[2]} slices of {size[2]}: these weights "
+            "find a muscle's levels from the whole height; give --window X Y "
+            f"{_whole_height(size)}"
+        )
+    how = {
+        "window": settings.window,
+        "border": settings.border,
+        "predict_border": settings.predict_border,
+        "batch_size": settings.batch_size,
+        "passes": settings.passes,
+    }
+    image, padding = prepared.image, recipe.padding
+    if weights.card.mode == "whole":
+        how["slices_whole"] = settings.slices_whole
+        found = segment_windows_at(weights.variables, image, padding, shape, **how)
+        return found, warnings
+    found = segment_windows(weights.variables, image, **how)
+    found = Segmentation(*(unpad(volume, padding) for volume in found))
+
+    def back(volume: np.ndarray) -> np.ndarray:
+        keep = recipe.keep_last_plane
+        return resample_labels(volume, shape, keep_last_plane=keep)
+
+    return Segmentation(*map(back, found)), warnings
+
+
+def measure_images(
+    images: DixonImages, found: Segmentation
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows per muscle, and per muscle and slice."""
+    grid, fat, water = images.grid, images.fat_water.fat, images.fat_water.water
+    common = {"voxel_volume_ml": grid.voxel_volume_ml, "confidence": found.confidence}
+    rows = measure(found.labels, fat, water, **common)
+    centre = [(n - 1) / 2 for n in found.labels.shape[:2]]
+    indices = np.arange(found.labels.shape[2])
+    positions = grid.affine[2, :2] @ centre + grid.affine[2, 2] * indices
+    slices = measure_slices(
+        found.labels,
+        fat,
+        water,
+        voxel_area_mm2=1000 * grid.voxel_volume_ml / grid.spacing_mm[2],
+        slice_positions_mm=positions + grid.affine[2, 3],
+        **common,
+    )
+    return rows, slices
+
+
+def label_warnings(labels: np.ndarray, rows: list[dict[str, Any]]) -> list[str]:
+    """Muscles that are absent, cut by the field of view, or on the wrong side."""
+    names = [m.key for m in MUSCLES]
+    absent = [n for n, row in zip(names, rows, strict=True) if not row["voxels"]]
+    cut = [n for n, row in zip(names, rows, strict=True) if row["touches_fov_edge"]]
+    per_x = np.stack([np.bincount(plane.ravel(), minlength=15) for plane in labels])
+    with np.errstate(invalid="ignore"):
+        x = (np.arange(len(labels)) @ per_x) / per_x.sum(0)
+    # x grows towards the patient's right; right labels are odd, left ones follow them
+    wrong = [m.abbreviation for m in MUSCLES[::2] if x[m.label] < x[m.label + 1]]
+    found = []
+    if absent:
+        found.append(f"not found: {', '.join(absent)}")
+    if cut:
+        found.append(f"touches the edge of the field of view: {', '.join(cut)}")
+    if wrong:
+        found.append(f"left lies right of right: {', '.join(wrong)}; check the sides")
+    return found
+
+
+def device_name() -> str:
+    """Where the network runs."""
+    device = jax.devices()[0]
+    threads = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    return f"cpu ({threads} cores)" if device.platform == "cpu" else device.device_kind
+
+
+def _check_memory(padded: tuple[int, ...], free: float) -> None:
+    least = float(np.prod(padded)) * _WINDOWS_BYTES_PER_VOXEL
+    if least > free:
+        raise ValueError(
+            f"the scan is {padded} voxels at the network's spacing and needs "
+            f"{least / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; crop it, or look at "
+            "the voxel size in its header"
+        )
+
+
+def _whole_height(size: tuple[int, ...]) -> int:
+    """Slices of a window that is as high as a volume."""
+    return -(-size[2] // SIZE_MULTIPLE) * SIZE_MULTIPLE
+
+
+def _within_memory(
+    padded: tuple[int, ...], settings: Settings
+) -> tuple[Settings, list[str]]:
+    """Falls back to windows, or refuses, before memory runs out."""
+    free = (
+        settings.max_memory_gb * 1e9
+        if settings.max_memory_gb is not None
+        else 0.9 * psutil.virtual_memory().available
+    )
+    _check_memory(padded, free)
+    need = whole_memory_bytes(padded, settings.passes)
+    if settings.mode == "whole" and need > free:
+        # Weights trained on whole volumes count levels along the whole height.
+        high = (*settings.window[:2], _whole_height(padded))
+        window = (
+            high
+            if whole_memory_bytes(high, settings.passes) <= free
+            else settings.window
+        )
+        reason = (
+            f"whole mode would need {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: "
+            f"windows of {window} used instead"
+        )
+        return replace(settings, mode="windows", window=window), [reason]
+    return settings, []

@@ -1,0 +1,1 @@
+"""Files: which form a scan, images and their geometry, labels, tables."""

@@ -1,0 +1,124 @@
+"""The images of one scan, read and checked: in-phase, out-of-phase, fat and water."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from cervjax.anatomy import MUSCLES
+from cervjax.io.nifti import Volume, check_same_grid, read_volume
+from cervjax.io.scans import Scan
+from cervjax.measurement.composition import FatWater, fat_water
+
+OBLIQUE_LIMIT_DEGREES = 30.0
+EXCHANGED_FRACTION = 0.5
+
+Measured = Literal["echoes", "scanner"]
+
+
+@dataclass(frozen=True, eq=False)
+class DixonImages:
+    """What a scan holds, all (x, y, z) float32 in RAS on one grid.
+
+    Attributes:
+        in_phase: first channel of the network.
+        out_phase: second channel.
+        fat_water: what fat infiltration is measured on.
+        scanner: the scanner's own water and fat, where they are given.
+        grid: the volume whose file gives geometry and header.
+        warnings: what a reader of the results should know.
+    """
+
+    in_phase: np.ndarray
+    out_phase: np.ndarray
+    fat_water: FatWater
+    scanner: FatWater | None
+    grid: Volume
+    warnings: tuple[str, ...]
+
+
+def read_scan(scan: Scan, *, measure_on: Measured = "echoes") -> DixonImages:
+    """Reads the files of a scan.
+
+    Fat infiltration is measured on the echoes, as in the paper: scanners exchange
+    water and fat in one scan of ten, somewhere, and the echoes cannot. Where the
+    scanner's water and fat are all there is they are used, and the network is given
+    what the echoes would have been: W + F in phase, |W - F| out of phase.
+
+    Args:
+        scan: its files.
+        measure_on: "scanner" measures on its water and fat, where they are given.
+
+    Raises:
+        VolumeError: a file cannot be used, or the files do not share a grid.
+    """
+    volumes = {role: read_volume(path) for role, path in scan.files.items()}
+    grid, *others = volumes.values()
+    for other in others:
+        check_same_grid(grid, other)
+    warnings = []
+    if scan.has_pair:
+        in_phase, out_phase = volumes["in_phase"].data, volumes["out_phase"].data
+        warnings += _pair_warnings(in_phase, out_phase)
+    else:
+        water, fat = volumes["water"].data, volumes["fat"].data
+        in_phase, out_phase = water + fat, np.abs(water - fat)
+        warnings.append("network input computed from water and fat (W + F, |W - F|)")
+    scanner = None
+    if scan.has_water_fat:
+        water, fat = volumes["water"].data, volumes["fat"].data
+        scanner = FatWater(fat, water, "scanner water and fat")
+    if scanner is not None and (measure_on == "scanner" or not scan.has_pair):
+        measured = scanner
+        warnings.append("fat infiltration measured on the scanner's water and fat")
+    else:
+        measured = fat_water(in_phase, out_phase)
+    if grid.oblique_degrees > OBLIQUE_LIMIT_DEGREES:
+        warnings.append(
+            f"axes lie up to {grid.oblique_degrees:.0f} degrees off the anatomical "
+            "ones; the closest directions were taken"
+        )
+    return DixonImages(in_phase, out_phase, measured, scanner, grid, tuple(warnings))
+
+
+def exchange_warnings(labels: np.ndarray, images: DixonImages) -> list[str]:
+    """Muscles in most of which the scanner's fat exceeds its water.
+
+    Args:
+        labels: integers 0-14, (x, y, z), on the grid of the images.
+        images: of the same scan.
+    """
+    if images.scanner is None:
+        return []
+    more_fat = images.scanner.fat > images.scanner.water
+    total = np.bincount(labels.reshape(-1), minlength=len(MUSCLES) + 1)
+    fatty = np.bincount(labels[more_fat], minlength=len(MUSCLES) + 1)
+    most = fatty > EXCHANGED_FRACTION * total
+    names = [m.key for m in MUSCLES if most[m.label]]
+    if not names:
+        return []
+    effect = (
+        "and MFI there is wrong if so; measure on the echoes"
+        if images.fat_water is images.scanner
+        else "or these muscles are more than half fat, which MFI from magnitudes "
+        "cannot show"
+    )
+    return [
+        "the scanner's fat exceeds its water in most of "
+        f"{', '.join(names)}: they are probably exchanged, {effect}"
+    ]
+
+
+def _pair_warnings(in_phase: np.ndarray, out_phase: np.ndarray) -> list[str]:
+    """Out of phase, water and fat subtract: it cannot be brighter in most of a body."""
+    if np.array_equal(in_phase, out_phase):
+        return ["in-phase and out-of-phase images are identical: every MFI will be 0 %"]
+    total = in_phase + out_phase
+    body = total > 0.1 * np.percentile(total, 99)
+    brighter = float(np.mean(out_phase[body] > in_phase[body])) if body.any() else 0.0
+    if brighter > EXCHANGED_FRACTION:
+        return [
+            "in-phase and out-of-phase are probably exchanged: out-of-phase is the "
+            f"brighter in {100 * brighter:.0f} % of the body"
+        ]
+    return []

@@ -1,0 +1,269 @@
+"""Scans whose muscles were drawn by hand: which they are, whose, and their labels.
+
+The labels of a scan are found by name, like its images (see `scans`), and read onto the
+grid of the images. Nothing is guessed: two candidates for a scan are a `Problem`.
+"""
+
+import hashlib
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cervjax.anatomy import NUM_CLASSES
+from cervjax.io.filenames import read_name, stem_of
+from cervjax.io.nifti import Volume, VolumeError, check_same_grid, read_volume
+from cervjax.io.scans import Problem, Scan, find_scans
+
+LAYOUTS = (
+    "BIDS (sub-1_inphase, sub-1_outphase, and sub-1_dseg beside them or anywhere under "
+    "derivatives), nnU-Net (imagesTr/a_0000, imagesTr/a_0001, labelsTr/a), or a plain "
+    "folder (a_inphase, a_outphase, and a_dseg, a_seg, a_label or a_mask beside them), "
+    "all .nii or .nii.gz"
+)
+"""The layouts understood, for messages."""
+
+WHOLE_NUMBER_TOLERANCE = 1e-3
+"""Scale factors (SPM writes label maps with them) do not give exact integers back."""
+
+_ENDINGS = ("dseg", "seg", "label", "labels", "mask")
+_EXTENSIONS = (".nii.gz", ".nii")
+_DERIVED = re.compile(r"(?P<name>.+)_dseg")
+_SUBJECT = re.compile(r"(?<![^\W_])sub-[A-Za-z0-9]+")
+
+
+class LabelledScan(NamedTuple):
+    """A scan and its labels.
+
+    Attributes:
+        scan: the images.
+        labels: NIfTI file of values 0-14, as in `anatomy`.
+        participant: who it is of: ``sub-<label>`` where a file or folder is named so
+            (BIDS), else the scan's own name: there, every scan counts as a person.
+    """
+
+    scan: Scan
+    labels: Path
+    participant: str
+
+
+class Split(NamedTuple):
+    """Scans to learn from and scans to be judged by; nobody is in both."""
+
+    train: list[LabelledScan]
+    test: list[LabelledScan]
+
+
+def find_labelled(root: str | Path) -> tuple[list[LabelledScan], list[Problem]]:
+    """Finds the scans in a folder that have labels; see `LAYOUTS`.
+
+    Only a name that fits exactly counts, so ``_desc-..._dseg`` belongs to no scan.
+
+    Args:
+        root: folder to search.
+
+    Returns:
+        Scans with labels, and what is in the way of others: images that form no scan,
+        scans without labels or with several candidates, labels that two scans claim.
+
+    Raises:
+        ValueError: ``root`` is not a folder, or there is no scan in it.
+    """
+    root = Path(root)
+    scans, problems = find_scans(root)
+    if not scans:
+        found = "; ".join(f"{p.message}" for p in problems[-3:])
+        raise ValueError(f"{root}: nothing to learn from: {found}. Give {LAYOUTS}.")
+    derived = _derived_labels(root / "derivatives")
+    wanted = {scan.name: list(_places(scan)) for scan in scans}
+    candidates = {
+        scan.name: sorted(
+            {path for path in wanted[scan.name] if path.is_file()}.union(
+                *(derived[key] for key in {scan.name, _stem(scan)})
+            )
+        )
+        for scan in scans
+    }
+    claims = Counter(path for paths in candidates.values() for path in paths)
+    labelled = []
+    for scan in scans:
+        paths = candidates[scan.name]
+        if len(paths) == 1 and claims[paths[0]] == 1:
+            labelled.append(LabelledScan(scan, paths[0], _participant(scan, root)))
+        else:
+            shared = [path for path in paths if claims[path] > 1]
+            problems.append(_problem(scan, paths, shared, wanted[scan.name][0]))
+    return labelled, problems
+
+
+def split_participants(
+    scans: Sequence[LabelledScan],
+    num_train: int | None,
+    num_test: int,
+    *,
+    seed: int = 0,
+) -> Split:
+    """Divides the participants, each with all sessions, into training and test.
+
+    The order in which they are drawn is that of a hash of seed and participant: the
+    same on every machine, and whoever is in the test set stays there, for any
+    ``num_train``. To set a validation part aside, split ``train`` again.
+
+    Args:
+        scans: what there is.
+        num_train: participants to learn from; None for all others.
+        num_test: participants to be judged by; 0 for none.
+        seed: another one gives another division.
+
+    Returns:
+        The scans of both parts, in the order given.
+
+    Raises:
+        ValueError: there are fewer participants than asked for, or none would be left.
+    """
+
+    def rank(participant: str) -> bytes:
+        return hashlib.sha256(f"{seed}/{participant}".encode()).digest()
+
+    people = sorted({scan.participant for scan in scans}, key=rank)
+    num_train = len(people) - num_test if num_train is None else num_train
+    if num_test < 0 or num_train < 1 or num_train + num_test > len(people):
+        raise ValueError(
+            f"{num_train} participants to train and {num_test} to test do not fit: "
+            f"there are {len(people)} (of {len(scans)} scans; all scans of one stay "
+            "together), and at least 1 must be trained on; give smaller numbers"
+        )
+    test, train = people[:num_test], people[num_test : num_test + num_train]
+    return Split(
+        [scan for scan in scans if scan.participant in train],
+        [scan for scan in scans if scan.participant in test],
+    )
+
+
+def read_labels(
+    path: str | Path, grid: Volume, *, may_be_empty: bool = False
+) -> np.ndarray:
+    """Reads the labels of a scan, turned to RAS as its images are.
+
+    Args:
+        path: NIfTI file of whole numbers, stored along any axes.
+        grid: an image of the scan.
+        may_be_empty: accept a map without any muscle.
+
+    Returns:
+        uint8 (x, y, z), 0-14, on the grid of the image.
+
+    Raises:
+        VolumeError: unreadable (see `read_volume`) or nothing but background; another
+            shape than the image, or further than 0.1 mm off; values between the
+            integers, or others than 0-14.
+    """
+    volume = read_volume(path, may_be_constant=may_be_empty)
+    check_same_grid(grid, volume)
+    labels = np.rint(volume.data)
+    between = np.abs(volume.data - labels) > WHOLE_NUMBER_TOLERANCE
+    if between.any():
+        example = volume.data[between][0]
+        raise VolumeError(
+            f"{path}: labels must be whole numbers, {between.sum()} voxels are not, "
+            f"such as {example:g}; resample labels by nearest neighbour, and give one "
+            "label map, not probabilities"
+        )
+    foreign = (labels < 0) | (labels >= NUM_CLASSES)
+    if foreign.any():
+        values = np.unique(labels[foreign])
+        listed = ", ".join(f"{v:g}" for v in values[:8]) + ", ..." * (len(values) > 8)
+        raise VolumeError(
+            f"{path}: labels must be 0 (background) to {NUM_CLASSES - 1} (Table 1 of "
+            f"the paper), {foreign.sum()} voxels have the values {listed}; renumber or "
+            "remove them"
+        )
+    return labels.astype(np.uint8)
+
+
+def exchanged_sides(voxels: Mapping[int, np.ndarray]) -> str:
+    """A warning if most right muscles lie left of their partners, or nothing.
+
+    Args:
+        voxels: per label, (n, 3) RAS indices of (some of) its voxels.
+    """
+    middle = {label: at[:, 0].mean() for label, at in voxels.items() if len(at)}
+    pairs = [k for k in range(1, NUM_CLASSES, 2) if k in middle and k + 1 in middle]
+    wrong = [k for k in pairs if middle[k] < middle[k + 1]]
+    if 2 * len(wrong) <= len(pairs):
+        return ""
+    return (
+        f"left and right are exchanged in {len(wrong)} of {len(pairs)} pairs of "
+        "muscles: odd labels must be on the patient's right, even ones on the left "
+        "(MuscleMap numbers them the other way round)"
+    )
+
+
+def _derived_labels(folder: Path) -> defaultdict[str, set[Path]]:
+    """Label maps in a folder of derivatives, by the name of the scan they are of."""
+    found: defaultdict[str, set[Path]] = defaultdict(set)
+    seen: set[str] = set()
+    for place, subfolders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        for name in names:
+            path = Path(place, name)
+            match = _DERIVED.fullmatch(stem_of(path))
+            if match and name.endswith(_EXTENSIONS) and not name.startswith("."):
+                found[match["name"]].add(path)
+    return found
+
+
+def _places(scan: Scan) -> Iterator[Path]:
+    """Where labels may be, but for the derivatives; the recommended name first."""
+    stem = _stem(scan)
+    folders = sorted({path.parent for path in scan.files.values()})
+    for folder in folders:
+        if folder.name.startswith("images"):
+            labels = folder.with_name(folder.name.replace("images", "labels", 1))
+            yield from (labels / f"{stem}{ending}" for ending in _EXTENSIONS)
+    if len(folders) > 1:  # one for each role
+        folders = [folders[0].parent, *folders]
+    for folder in folders:
+        for key in dict.fromkeys((stem, scan.name)):
+            for ending in _ENDINGS:
+                name = "_".join(filter(None, (key, ending)))
+                yield from (folder / f"{name}{extension}" for extension in _EXTENSIONS)
+
+
+def _stem(scan: Scan) -> str:
+    """What the names of the images share; `Scan.name` may have folders before it."""
+    path = next(iter(scan.files.values()))
+    image = read_name(path, path.parent) or read_name(path, path.parent.parent)
+    return image.stem if image else scan.name
+
+
+def _participant(scan: Scan, root: Path) -> str:
+    path = next(iter(scan.files.values())).relative_to(root)
+    matches = filter(None, map(_SUBJECT.search, reversed(path.parts)))
+    return next((match[0] for match in matches), scan.name)
+
+
+def _problem(scan: Scan, paths: list[Path], shared: list[Path], best: Path) -> Problem:
+    files = tuple(scan.files.values())
+    names = ", ".join(map(str, paths))
+    if not paths:
+        return Problem(
+            scan.name,
+            files,
+            "no labels",
+            f"Add {best} (or under derivatives, {scan.name}_dseg.nii.gz), "
+            "or take the scan away.",
+        )
+    if shared:
+        message = f"labels that another scan claims too: {names}"
+        return Problem(scan.name, tuple(shared), message, "Rename one of the scans.")
+    message = f"{len(paths)} candidates for its labels: {names}"
+    return Problem(scan.name, tuple(paths), message, "Keep one of them.")

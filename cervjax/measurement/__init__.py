@@ -1,0 +1,1 @@
+"""Muscle fat infiltration and volume."""

@@ -1,0 +1,1 @@
+"""The dense V-Net, its layers, its weights and their card."""

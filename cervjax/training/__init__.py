@@ -1,0 +1,1 @@
+"""Training: loop, step, losses, config, checkpoints."""

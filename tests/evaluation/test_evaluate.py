@@ -1,0 +1,236 @@
+"""`cervjax evaluate`: folders of masks to the paper's tables."""
+
+import csv
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from conftest import save_nifti, save_pair
+
+from cervjax.cli.main import main
+from cervjax.evaluation.comparison import compare, find_masks, find_pairs
+from cervjax.evaluation.tables import differences, make_tables
+
+SHAPE = (28, 24, 10)
+AFFINE = np.diag([0.7, 0.7, 3.0, 1.0])
+VOXEL_ML = 0.7 * 0.7 * 3 / 1000
+
+
+def evaluate(*arguments) -> int:
+    return main(["evaluate", *map(str, arguments)])
+
+
+def table(path) -> list[dict[str, str]]:
+    with open(path, newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def muscles(widths) -> np.ndarray:
+    """Label map: column k of the grid belongs to label k, ``widths[k - 1]`` deep."""
+    labels = np.zeros(SHAPE, np.uint8)
+    for k, width in enumerate(widths, start=1):
+        labels[2 * (k - 1) : 2 * k - 1, 1 : 1 + width, 2:8] = k
+    return labels
+
+
+def write_scan(root, name, labels, fat_percent=10.0):
+    in_phase = np.full(SHAPE, 100.0)
+    in_phase[0] = 5  # not constant
+    fat = np.where(labels > 0, fat_percent + labels, 80.0) / 100
+    save_nifti(root / f"{name}_inphase.nii.gz", in_phase, AFFINE)
+    save_nifti(root / f"{name}_outphase.nii.gz", in_phase * np.abs(1 - 2 * fat), AFFINE)
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Four scans; predictions one voxel too deep in three, right in one."""
+    rng = np.random.default_rng(1)
+    for i in range(4):
+        widths = rng.integers(6, 12, 14)
+        reference = muscles(widths)
+        write_scan(tmp_path / "scans", f"s{i}", reference, 5.0 + i)
+        predicted = muscles(widths + (i > 0))
+        for folder, labels in (("scans", reference), ("masks", predicted)):
+            save_nifti(tmp_path / folder / f"s{i}_dseg.nii.gz", labels, AFFINE)
+    return tmp_path
+
+
+def test_the_tables(study, capsys):
+    assert evaluate(study / "masks", study / "scans", "-o", study / "out") == 0
+    rows = table(study / "out" / "scans.csv")
+    assert len(rows) == 4 * 14
+    for row in rows:
+        tp, fp, fn = (int(row[k]) for k in ("tp", "fp", "fn"))
+        assert fn == 0 and (fp > 0) == (row["scan"] != "s0")
+        assert float(row["dice"]) == pytest.approx(2 * tp / (2 * tp + fp), rel=1e-5)
+        volume = (tp + fp) * VOXEL_ML
+        assert float(row["predicted_volume_ml"]) == pytest.approx(volume, rel=1e-5)
+        # an echo of |W - F|: fat of 80 % around the muscle reads as 20 %
+        i = int(row["scan"][1])
+        truth = 5.0 + i + int(row["label"])
+        assert float(row["reference_mfi_percent"]) == pytest.approx(truth, abs=0.35)
+    two = {(r["muscle"], r["quantity"]): r for r in table(study / "out" / "table2.csv")}
+    assert len(two) == 28 and list(two)[0] == ("MFSS_L", "mfi_percent")
+    depth = 6 * VOXEL_ML  # of one more voxel
+    assert float(two["LC_R", "volume_ml"]["bias"]) == pytest.approx(
+        0.75 * depth, rel=1e-4
+    )
+    four = {r["muscle"]: r for r in table(study / "out" / "table4.csv")}
+    assert float(four["TR_L"]["tpr_mean"]) == 1 and int(four["TR_L"]["scans"]) == 4
+    assert len(table(study / "out" / "table3.csv")) == 28
+    summary = json.loads((study / "out" / "summary.json").read_text())
+    assert summary["metric_per_case"][0]["metrics"]["3"]["Dice"] == 1
+    assert summary["mean"]["3"]["FN"] == 0
+    slopes = json.loads((study / "out" / "calibration.json").read_text())["slopes"]
+    assert 0.8 < slopes["SCM_L"]["volume_ml"] < 1
+    assert "not for clinical use" in (study / "out" / "tables.md").read_text().lower()
+    assert "\\midrule" in (study / "out" / "tables.tex").read_text()
+    for number in (3, 4):
+        for quantity in ("mfi", "volume"):
+            picture = study / "out" / f"figure{number}_{quantity}"
+            assert picture.with_suffix(".png").stat().st_size > 20_000
+            assert picture.with_suffix(".pdf").read_bytes()[:4] == b"%PDF"
+    assert "mean Dice" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("axes", ["LAS", "PSR", "IAL"])
+def test_masks_stored_along_other_axes(study, axes):
+    """The same masks turned: the same rows."""
+    for path in (study / "masks").glob("*.nii.gz"):
+        image = nib.load(path)
+        turn = nib.orientations.ornt_transform(
+            nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(axes)
+        )
+        nib.save(image.as_reoriented(turn), path)
+    pairs, _ = find_pairs(study / "masks", study / "scans")
+    rows = compare(pairs[0])
+    assert all(row["dice"] == 1 for row in rows)
+
+
+def test_mirrored_masks_are_wrong(study):
+    """A mask whose sides are exchanged overlaps nothing of its own label."""
+    path = study / "masks" / "s0_dseg.nii.gz"
+    labels = np.asarray(nib.load(path).dataobj)
+    partner = np.array([0, *[k + 1 if k % 2 else k - 1 for k in range(1, 15)]])
+    save_nifti(path, partner[labels].astype(np.uint8), AFFINE)
+    pairs, _ = find_pairs(study / "masks", study / "scans")
+    assert all(row["dice"] == 0 for row in compare(pairs[0]))
+
+
+def test_without_images(study, capsys):
+    """Two raters' masks: overlap and volume; the images may be given apart."""
+    for path in (study / "scans").glob("*phase*"):
+        (study / "images").mkdir(exist_ok=True)
+        path.rename(study / "images" / path.name)
+    where = study / "masks", study / "scans", "-o", study / "out"
+    assert evaluate(*where) == 0
+    assert "no fat infiltration" in capsys.readouterr().out
+    assert not table(study / "out" / "scans.csv")[0]["predicted_mfi_percent"]
+    assert not (study / "out" / "figure3_mfi.png").exists()
+    assert evaluate(*where, "--images", study / "images") == 0
+    assert float(table(study / "out" / "scans.csv")[0]["predicted_mfi_percent"]) > 0
+
+
+def test_another_set_of_predictions(study):
+    where = study / "masks", study / "scans", "-o", study / "out"
+    assert evaluate(*where, "--compare", study / "scans") == 0
+    rows = table(study / "out" / "differences.csv")
+    dice = [r for r in rows if r["measure"] == "dice"]
+    assert len(dice) == 14
+    assert all(float(r["difference"]) < 0 and float(r["mean_other"]) == 1 for r in dice)
+    from scipy import stats
+
+    own = [float(r["dice"]) for r in table(study / "out" / "scans.csv")
+           if r["muscle"] == "LS" and r["side"] == "left"]  # fmt: skip
+    row = next(r for r in dice if r["muscle"] == "LS_L")
+    assert float(row["p_t_test"]) == pytest.approx(
+        stats.ttest_rel(own, np.ones(4)).pvalue, rel=1e-4
+    )
+    assert float(row["p_holm"]) >= float(row["p_t_test"])
+
+
+def test_one_bad_scan_is_told_and_the_others_are_done(study, capsys):
+    image = nib.load(study / "masks" / "s1_dseg.nii.gz")
+    save_nifti(
+        study / "masks" / "s1_dseg.nii.gz", np.asarray(image.dataobj)[:-1], AFFINE
+    )
+    save_nifti(study / "masks" / "alone_dseg.nii.gz", muscles([6] * 14), AFFINE)
+    assert evaluate(study / "masks", study / "scans", "-o", study / "out") == 1
+    assert "FAILED s1" in capsys.readouterr().out
+    reasons = {r["scan"]: r["reason"] for r in table(study / "out" / "exclusions.csv")}
+    assert reasons["alone"] == "no reference mask" and "shape" in reasons["s1"]
+    assert {r["scan"] for r in table(study / "out" / "scans.csv")} == {"s0", "s2", "s3"}
+
+
+def test_an_empty_prediction_counts(study):
+    save_nifti(study / "masks" / "s2_dseg.nii.gz", np.zeros(SHAPE, np.uint8), AFFINE)
+    assert evaluate(study / "masks", study / "scans", "-o", study / "out") == 0
+    row = table(study / "out" / "table4.csv")[0]
+    assert (row["dice_n"], row["ppv_n"], row["tpr_n"]) == ("4", "3", "4")
+    assert float(row["dice_mean"]) < 0.76
+
+
+@pytest.mark.parametrize(
+    "mend, message",
+    [
+        (lambda p: (p / "masks").rename(p / "other"), "not a folder"),
+        (lambda p: [f.unlink() for f in (p / "masks").iterdir()], "no NIfTI"),
+        (
+            lambda p: [f.rename(f.with_name("x" + f.name)) for f in
+                       list((p / "masks").iterdir())],
+            "no scan has a mask in both",
+        ),
+        (
+            lambda p: save_nifti(p / "masks" / "b" / "s1_seg.nii.gz", muscles([6] * 14),
+                                 AFFINE),
+            "2 masks of s1",
+        ),
+    ],
+)  # fmt: skip
+def test_bad_folders(study, capsys, mend, message):
+    mend(study)
+    assert evaluate(study / "masks", study / "scans", "-o", study / "out") == 2
+    assert message in capsys.readouterr().err
+
+
+def test_plain_names_are_masks_too(tmp_path):
+    save_nifti(tmp_path / "case_001.nii.gz", muscles([6] * 14), AFFINE)
+    assert list(find_masks(tmp_path)) == ["case_001"]
+
+
+def test_two_scans_have_no_statistics(study):
+    pairs, _ = find_pairs(study / "masks", study / "scans")
+    rows = compare(pairs[0]) + compare(pairs[1])
+    tables = make_tables(rows)
+    assert all(np.isnan(r["bias"]) and r["n"] == 2 for r in tables.table2)
+    assert all(np.isnan(r["p_t_test"]) for r in differences(rows, rows))
+
+
+def test_calibration_stands_beside_the_raw_value(
+    tmp_path, two_blobs, threshold_weights, capsys
+):
+    scans, slopes = save_pair(tmp_path / "in", two_blobs), tmp_path / "c.json"
+    slopes.write_text(json.dumps({"slopes": {"SCM_R": {"mfi_percent": 0.8}}}))
+    run = ["infer", str(scans), "-o", str(tmp_path / "out"), "--weights",
+           str(threshold_weights)]  # fmt: skip
+    assert main(run) == 0
+    plain = table(tmp_path / "out" / "measurements.csv")
+    assert "mfi_calibrated_percent" not in plain[0]
+    assert main([*run, "--calibration", str(slopes)]) == 1  # not mixed in
+    assert main([*run, "--calibration", str(slopes), "--overwrite"]) == 0
+    rows = {r["label"]: r for r in table(tmp_path / "out" / "measurements.csv")}
+    for row in plain:
+        assert rows[row["label"]].items() >= row.items()
+    raw = float(rows["9"]["mfi_percent"])
+    assert float(rows["9"]["mfi_calibrated_percent"]) == pytest.approx(0.8 * raw)
+    assert not rows["9"]["volume_calibrated_ml"]
+    assert not rows["10"]["mfi_calibrated_percent"]
+    for text, message in (
+        ("{}", "not a calibration"),
+        ('{"slopes": {"XX_L": {"mfi_percent": 1}}}', "not known"),
+        ('{"slopes": {"SCM_L": {"mfi_percent": -1}}}', "no calibration but a failure"),
+    ):
+        slopes.write_text(text)
+        assert main([*run, "--calibration", str(slopes)]) == 2
+        assert message in capsys.readouterr().err

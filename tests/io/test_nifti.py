@@ -1,0 +1,119 @@
+import nibabel as nib
+import numpy as np
+import pytest
+from conftest import save_nifti
+
+from cervjax.io.nifti import (
+    VolumeError,
+    check_same_grid,
+    read_volume,
+    to_stored_orientation,
+    write_labels,
+)
+
+AFFINE = np.array(
+    [[-0.8, 0, 0, 40.0], [0, 0, 3.0, -20.0], [0, 0.9, 0, -50.0], [0, 0, 0, 1.0]]
+)  # stored left, superior, anterior
+
+
+@pytest.fixture
+def ramp():
+    return np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)
+
+
+def test_reading_brings_axes_to_ras(tmp_path, ramp):
+    volume = read_volume(save_nifti(tmp_path / "v.nii.gz", ramp, AFFINE))
+    np.testing.assert_array_equal(volume.data, ramp[::-1].transpose(0, 2, 1))
+    assert volume.spacing_mm == pytest.approx((0.8, 3.0, 0.9))
+    assert volume.voxel_volume_ml == pytest.approx(0.8 * 3.0 * 0.9 / 1000)
+    assert volume.oblique_degrees == pytest.approx(0, abs=0.05)
+    # the first voxel in RAS is the last stored one along x
+    np.testing.assert_allclose(volume.affine[:3, 3], AFFINE[:3] @ [3, 0, 0, 1])
+    np.testing.assert_array_equal(to_stored_orientation(volume.data, volume), ramp)
+
+
+def test_canonical_image_of_nibabel_agrees(tmp_path, ramp):
+    rng = np.random.default_rng(1)
+    turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    affine = np.eye(4)
+    affine[:3, :3] = turn * (0.7, 0.8, 3)
+    path = save_nifti(tmp_path / "v.nii", ramp, affine)
+    volume, expected = read_volume(path), nib.as_closest_canonical(nib.load(path))
+    np.testing.assert_array_equal(volume.data, expected.get_fdata(dtype=np.float32))
+    np.testing.assert_allclose(volume.affine, expected.affine, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_labels_come_back_where_they_were(tmp_path, ramp, kind, suffix):
+    image = kind(ramp.astype(np.int16), AFFINE)
+    image.header.set_slope_inter(2, 5)
+    nib.save(image, tmp_path / "v.nii")
+    volume = read_volume(tmp_path / "v.nii")
+    labels = (volume.data.astype(int) % 15).astype(np.uint8)
+    path = tmp_path / f"labels{suffix}"
+    write_labels(path, labels, volume)
+    written = nib.load(path)
+    assert type(written) is kind
+    assert written.header["scl_slope"] in (1, 0) or np.isnan(
+        written.header["scl_slope"]
+    )
+    np.testing.assert_array_equal(written.affine, nib.load(tmp_path / "v.nii").affine)
+    back = read_volume(path)
+    np.testing.assert_array_equal(back.data, labels)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_forms_that_disagree_on_sides_are_refused(tmp_path, ramp):
+    image = nib.Nifti1Image(ramp, AFFINE)
+    image.set_sform(AFFINE, 1)
+    image.set_qform(np.diag([-1.0, 1, 1, 1]) @ AFFINE, 1)
+    nib.save(image, tmp_path / "v.nii")
+    with pytest.raises(VolumeError, match="left and right cannot be trusted"):
+        read_volume(tmp_path / "v.nii")
+
+
+def test_header_and_affine_that_disagree_on_size_are_refused(tmp_path, ramp):
+    path = save_nifti(tmp_path / "v.nii", ramp, AFFINE)
+    raw = bytearray(path.read_bytes())
+    raw[80:84] = np.float32(0.9).tobytes()  # pixdim[1]
+    path.write_bytes(raw)
+    with pytest.raises(VolumeError, match=r"0\.9 x .* in the header but 0\.8"):
+        read_volume(path)
+
+
+def test_singleton_fourth_axis_is_no_series(tmp_path, ramp):
+    path = save_nifti(tmp_path / "v.nii", ramp[..., None], AFFINE)
+    assert read_volume(path).data.shape == (4, 6, 5)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (np.full((4, 4, 4), np.inf, np.float32), "64 of 64 voxels"),
+        (np.full((4, 4, 4), 7, np.int16), "every voxel has the value 7"),
+        (np.ones((4, 4, 1), np.float32), "at least 2 voxels"),
+        (np.ones((4, 4, 4), np.complex64), "real numbers"),
+        (np.linspace(0, 1e300, 64).reshape(4, 4, 4), "too large"),
+    ],
+)
+def test_bad_data_are_refused(tmp_path, data, reason):
+    path = save_nifti(tmp_path / "v.nii", data, AFFINE)
+    with pytest.raises(VolumeError, match=reason) as caught:
+        read_volume(path)
+    assert str(path) in str(caught.value)
+
+
+def test_same_grid_is_judged_in_ras(tmp_path, ramp):
+    """The same volume stored in two orientations is on one grid."""
+    first = read_volume(save_nifti(tmp_path / "a.nii", ramp, AFFINE))
+    flipped = AFFINE @ np.array(
+        [[-1, 0, 0, 3], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]
+    )
+    second = read_volume(save_nifti(tmp_path / "b.nii", ramp[::-1], flipped))
+    check_same_grid(first, second)
+    turned = AFFINE.copy()
+    turned[:3, 0] *= 1.05  # the last corner moves by 0.12 mm
+    third = read_volume(save_nifti(tmp_path / "c.nii", ramp, turned))
+    with pytest.raises(VolumeError, match=r"0\.12 mm apart"):
+        check_same_grid(first, third)

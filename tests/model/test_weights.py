@@ -1,0 +1,199 @@
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from conftest import RECIPE, network_variables
+
+from cervjax.cli.main import main
+from cervjax.model.niftynet_checkpoint import (
+    checkpoint_prefix,
+    read_network,
+    variable_names,
+    write_network,
+)
+from cervjax.model.tensor_bundle import (
+    CheckpointError,
+    read_checkpoint,
+    write_checkpoint,
+)
+from cervjax.model.weights import (
+    LANDMARKS_NAME,
+    WeightsError,
+    load_weights,
+    save_weights,
+)
+from cervjax.preprocessing.pipeline import format_landmarks
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A checkpoint as NiftyNet leaves it: landmarks one folder up."""
+    prefix = tmp_path / "models" / "model.ckpt-7"
+    prefix.parent.mkdir()
+    write_network(prefix, network_variables())
+    (tmp_path / LANDMARKS_NAME).write_text(format_landmarks(RECIPE.landmarks))
+    return prefix
+
+
+def same(a, b) -> bool:
+    equal = jax.tree.map(np.array_equal, a, b)
+    return all(jax.tree.leaves(equal))
+
+
+def test_names_cover_the_published_checkpoint(golden):
+    tensors = read_checkpoint(golden / "net_small" / "models" / "model.ckpt-1")
+    names = set(variable_names().values())
+    twins = {n for n in tensors if n.endswith("moving_variance/local_step")}
+    assert names | twins == set(tensors) and len(tensors) == 289
+
+
+def test_published_names_and_shapes(real_scans, golden):
+    import json
+
+    text = (
+        golden.parent / "reference" / "published_checkpoint_variables.json"
+    ).read_text()
+    published = {k: tuple(v) for k, v in json.loads(text).items()}
+    assert len(published) == 485
+    ours = read_checkpoint(golden / "net_small" / "models" / "model.ckpt-1")
+    for name in variable_names().values():
+        assert published[name] == ours[name].shape
+
+
+def test_weights_can_be_read_by_whoever_reads_other_files(random_weights, tmp_path):
+    (tmp_path / "other").touch()
+    weights = load_weights(random_weights)
+    save_weights(tmp_path / "mine", weights.variables, weights.card)
+    modes = [(tmp_path / name).stat().st_mode for name in ("mine", "other")]
+    assert modes[0] == modes[1]
+
+
+def test_weights_files_round_trip(random_weights, tmp_path):
+    weights = load_weights(random_weights)
+    assert weights.card.recipe == RECIPE
+    assert same(weights.variables, network_variables())
+    (tmp_path / "run").mkdir()
+    again = tmp_path / "run" / "weights.safetensors"
+    assert save_weights(again, weights.variables, weights.card) == weights.sha256
+    assert load_weights(tmp_path / "run").sha256 == weights.sha256  # a work directory
+
+
+def test_a_checkpoint_is_found_by_any_of_its_names(checkpoint):
+    for name in ("", ".index", ".data-00000-of-00001", ".meta"):
+        assert checkpoint_prefix(f"{checkpoint}{name}") == checkpoint
+    assert checkpoint_prefix(checkpoint.parent) is None
+    weights = load_weights(checkpoint)
+    assert weights.card.mode == "windows"
+    assert same(weights.variables, network_variables())
+    for channel, values in RECIPE.landmarks.items():
+        np.testing.assert_allclose(weights.card.recipe.landmarks[channel], values)
+
+
+def test_convert_goes_both_ways_and_keeps_the_digest(checkpoint, tmp_path, capsys):
+    there, back = tmp_path / "w.safetensors", tmp_path / "back" / "model.ckpt-7"
+    assert main(["convert", str(checkpoint), str(there)]) == 0
+    first = load_weights(checkpoint)
+    assert load_weights(there).sha256 == first.sha256
+    assert first.sha256 in capsys.readouterr().out
+    assert main(["convert", str(there), str(back)]) == 0
+    assert load_weights(back).sha256 == first.sha256
+    for suffix in (".index", ".data-00000-of-00001"):
+        original = checkpoint.with_name(checkpoint.name + suffix).read_bytes()
+        assert back.with_name(back.name + suffix).read_bytes() == original
+    assert main(["convert", str(checkpoint), str(there)]) == 2
+    assert "already" in capsys.readouterr().err
+
+
+def test_landmarks_are_looked_for_asked_for_and_checked(checkpoint, tmp_path):
+    (tmp_path / LANDMARKS_NAME).rename(tmp_path / "elsewhere.txt")
+    with pytest.raises(WeightsError, match="--landmarks FILE"):
+        load_weights(checkpoint)
+    load_weights(checkpoint, tmp_path / "elsewhere.txt")
+    (tmp_path / "elsewhere.txt").write_text("IP 1 2 3\nOP 1 2 3\n")
+    with pytest.raises(WeightsError, match="13 rising numbers"):
+        load_weights(checkpoint, tmp_path / "elsewhere.txt")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "damage", "reason"),
+    [
+        (".data-00000-of-00001", lambda b: b[:-40], "checksum of"),
+        (".data-00000-of-00001", lambda b: b[:999] + b"?" + b[1000:], "checksum of"),
+        (".index", lambda b: b[:999] + b"?" + b[1000:], "wrong checksum"),
+        (".index", lambda b: b[:-1], "magic"),
+        (".index", lambda b: b"", "magic"),
+        (".index", lambda b: b[200:], "damaged"),
+    ],
+)
+def test_damaged_checkpoints_are_refused(checkpoint, suffix, damage, reason):
+    path = checkpoint.with_name(checkpoint.name + suffix)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(WeightsError, match=reason):
+        load_weights(checkpoint)
+
+
+def test_missing_pieces_are_named(checkpoint, tmp_path):
+    data = checkpoint.with_name(checkpoint.name + ".data-00000-of-00001")
+    data.unlink()
+    with pytest.raises(WeightsError, match="data-00000-of-00001"):
+        load_weights(checkpoint)
+    with pytest.raises(WeightsError, match="no such weights"):
+        load_weights(tmp_path / "model.ckpt-9")
+
+
+def test_another_network_is_refused(tmp_path):
+    prefix = tmp_path / "model.ckpt-1"
+    write_checkpoint(prefix, {"Other/w": np.ones((3, 3), np.float32)})
+    (tmp_path / LANDMARKS_NAME).write_text(format_landmarks(RECIPE.landmarks))
+    with pytest.raises(WeightsError, match="not the dense V-Net"):
+        load_weights(prefix)
+
+
+def test_weights_of_wrong_shape_damaged_or_edited_are_refused(random_weights, tmp_path):
+    weights = load_weights(random_weights)
+    path = tmp_path / "w.safetensors"
+    shutil.copy(random_weights, path)
+    raw = bytearray(path.read_bytes())
+    raw[-5] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(WeightsError, match="checksum"):
+        load_weights(path)
+    path.write_bytes(random_weights.read_bytes().replace(b"Research", b"Clinical"))
+    with pytest.raises(WeightsError, match="checksum"):
+        load_weights(path)
+    path.write_bytes(random_weights.read_bytes()[:5000])
+    with pytest.raises(WeightsError, match="not a readable safetensors"):
+        load_weights(path)
+    variables = network_variables()
+    variables["params"]["head_bias"] = np.zeros(9, np.float32)
+    save_weights(path, variables, weights.card)
+    with pytest.raises(WeightsError, match=r"head_bias should be \(15,\), is \(9,\)"):
+        load_weights(path)
+    variables["params"]["head_bias"] = np.full(15, np.nan, np.float32)
+    save_weights(path, variables, weights.card)
+    with pytest.raises(WeightsError, match="NaN"):
+        load_weights(path)
+
+
+def test_tables_hold_any_tensor(tmp_path):
+    rng = np.random.default_rng(0)
+    tensors = {f"scope/{'x' * i}/w_{i}": rng.normal(size=(1,) * (i % 4) + (i,))
+               for i in range(1, 300)}  # fmt: skip
+    tensors["scalar"] = np.float32(3)
+    write_checkpoint(tmp_path / "c", tensors)
+    back = read_checkpoint(tmp_path / "c")
+    assert back.keys() == tensors.keys()
+    for name, value in tensors.items():
+        np.testing.assert_array_equal(back[name], np.asarray(value, np.float32))
+
+
+def test_genuine_checkpoint_is_rewritten_to_the_same_tensors(golden, tmp_path):
+    prefix = golden / "net_small" / "models" / "model.ckpt-1"
+    variables = read_network(prefix)
+    write_network(tmp_path / "again", variables)
+    first, second = read_checkpoint(prefix), read_checkpoint(tmp_path / "again")
+    assert first.keys() == second.keys()
+    assert all(np.array_equal(first[k], second[k]) for k in first)
+    with pytest.raises(CheckpointError):
+        read_network(tmp_path / "nothing")

@@ -1,0 +1,113 @@
+"""Balanced volumes: a bias that is known to be wrong is found."""
+
+from types import SimpleNamespace
+
+import nibabel as nib
+import numpy as np
+import pytest
+from conftest import network_variables, save_nifti, save_pair
+
+from cervjax.anatomy import MUSCLES
+from cervjax.cli.main import main
+from cervjax.model.weights import load_weights, save_weights
+from cervjax.training import logit_bias as balancing
+
+MUSCLE_RATIOS = {"LC": 0.97, "TR": 1.02}
+SHIFTS = np.array([0.4, -0.3, 0.8, -0.6, 0.0, 0.5, -0.9])
+
+
+def test_a_known_shift_is_found(tmp_path, two_blobs, random_weights, capsys):
+    """The reference is what the same network says with another bias."""
+    weights = load_weights(random_weights)
+    scans = save_pair(tmp_path / "scans", two_blobs)
+    truth = network_variables()
+    truth["params"]["head_bias"][1:] += np.repeat(SHIFTS, 2).astype(np.float32)
+    save_weights(tmp_path / "truth.safetensors", truth, weights.card)
+    out = tmp_path / "out"
+    flags = ["--weights", str(tmp_path / "truth.safetensors")]
+    assert main(["infer", str(scans), "-o", str(out), *flags]) == 0
+    mask = nib.load(out / "sub-1_dseg.nii.gz")
+    labels = np.asarray(mask.dataobj).astype(np.uint8)
+    save_nifti(scans / "sub-1_dseg.nii.gz", labels, mask.affine)
+    target = tmp_path / "balanced.safetensors"
+    folders = [str(scans), str(scans)]  # of several, all count
+    assert main(["balance", str(random_weights), *folders, str(target)]) == 0
+    balanced = load_weights(target)
+    assert "balanced to 1, on 2 scan(s) of scans, scans" in balanced.card.source
+    before, after = (w.variables["params"]["head_bias"] for w in (weights, balanced))
+    found = (after - before)[1:].reshape(7, 2)
+    assert np.allclose(found[:, 0], found[:, 1]) and after[0] == before[0]
+    # Only labels that occur can be told, and here, where background hardly does,
+    # only against each other.
+    occurs = np.bincount(labels.ravel(), minlength=15)[1:].reshape(7, 2).min(1) > 300
+    assert occurs.sum() >= 2
+    error = found[occurs, 0] - SHIFTS[occurs]
+    assert np.ptp(SHIFTS[occurs]) > 0.8 and np.ptp(error) < 0.1
+    flags = ["--weights", str(target), "--overwrite"]
+    assert main(["infer", str(scans), "-o", str(out), *flags]) == 0
+    again = np.asarray(nib.load(out / "sub-1_dseg.nii.gz").dataobj)
+    assert np.mean(again != labels) < 0.02
+
+
+def test_volumes_that_follow_slowly_are_found_in_few_rounds(
+    monkeypatch, random_weights
+):
+    """Where ratios are nearly right and hardly move, as of a muscle's sure outline."""
+    start, follows = np.linspace(0.97, 1.03, 7), np.linspace(0.06, 0.4, 7)
+    monkeypatch.setattr(balancing, "_case", lambda *_: None)
+    monkeypatch.setattr(
+        balancing, "_volume_ratio", lambda _, s, *__: start * np.exp(follows * s)
+    )
+    said = []
+    scan = SimpleNamespace(scan=SimpleNamespace(name="sub-1"))
+    _, shift, ratio = balancing.balance(
+        load_weights(random_weights), [scan], say=said.append
+    )
+    np.testing.assert_allclose(ratio, 1, atol=0.005)
+    np.testing.assert_allclose(shift, -np.log(start) / follows, atol=0.1)
+    assert len(said) <= 1 + 4
+
+
+def test_a_muscle_can_have_its_own_ratio(monkeypatch, random_weights, tmp_path, capsys):
+    follows = 0.3
+    monkeypatch.setattr(balancing, "_case", lambda *_: None)
+
+    def volume_ratio(case, shift, padding, slices_whole):
+        assert slices_whole  # as what comes later
+        return np.exp(follows * shift)
+
+    monkeypatch.setattr(balancing, "_volume_ratio", volume_ratio)
+    found = [SimpleNamespace(scan=SimpleNamespace(name="sub-1"))]
+    monkeypatch.setattr("cervjax.io.labels.find_labelled", lambda _: (found, []))
+    target = tmp_path / "t.safetensors"
+    flags = ["--volume-ratio", "0.99", "--muscle-ratio", "LC=0.97", "TR=1.02"]
+    flags += ["--slices-whole"]
+    assert main(["balance", str(random_weights), "scans", str(target), *flags]) == 0
+    before, after = (
+        load_weights(w).variables["params"]["head_bias"]
+        for w in (random_weights, target)
+    )
+    wanted = [MUSCLE_RATIOS.get(m.abbreviation, 0.99) for m in MUSCLES]
+    np.testing.assert_allclose(
+        np.exp(follows * (after - before)[1:]), wanted, atol=0.006
+    )
+    note = "balanced to 0.99, LC to 0.97, TR to 1.02, on 1 scan(s) of scans"
+    card = load_weights(target).card
+    assert note in card.source and card.slices_whole
+    assert not load_weights(random_weights).card.slices_whole
+
+
+@pytest.mark.parametrize("given", ["LC", "LC=", "longus=1", "=1"])
+def test_a_ratio_that_is_none(given, capsys):
+    with pytest.raises(SystemExit):
+        main(["balance", "w", "scans", "t.safetensors", "--muscle-ratio", given])
+    assert "as LC=0.97" in capsys.readouterr().err
+
+
+def test_no_scan(tmp_path, random_weights, capsys):
+    (tmp_path / "empty").mkdir()
+    where = [str(tmp_path / "empty"), str(tmp_path / "t.safetensors")]
+    assert main(["balance", str(random_weights), *where]) == 2
+    assert "nothing to learn from" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["balance", str(random_weights)])

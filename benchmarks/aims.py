@@ -25,16 +25,26 @@ class Aim(NamedTuple):
 
 
 AIMS = (
-    Aim("Dice", "dice_mean", ".3f", lambda v: 1 - v,
-        lambda muscle: 0.25 if muscle.startswith("TR") else 0.15),
-    Aim("volume ratio", "volume_ratio_mean", ".2f",
-        lambda v: abs(round(v, 2) - 1), lambda muscle: 0.05 + 1e-9),
+    Aim(
+        "Dice",
+        "dice_mean",
+        ".3f",
+        lambda v: 1 - v,
+        lambda muscle: 0.25 if muscle.startswith("TR") else 0.15,
+    ),
+    Aim(
+        "volume ratio",
+        "volume_ratio_mean",
+        ".2f",
+        lambda v: abs(round(v, 2) - 1),
+        lambda muscle: 0.05 + 1e-9,
+    ),
     Aim("MFI bias", "mfi_bias", "+.2f", abs, lambda muscle: 0.5),
     Aim("MFI MAE", "mfi_mae", ".2f", abs, lambda muscle: 1.0),
     Aim("MFI RMSE", "mfi_rmse", ".2f", abs, lambda muscle: 1.5),
     Aim("MFI ICC", "mfi_icc", ".3f", lambda v: 1 - v, lambda muscle: 0.05),
     Aim("volume ICC", "volume_icc", ".3f", lambda v: 1 - v, lambda muscle: 0.15),
-)  # fmt: skip
+)
 
 
 def row(folder: Path) -> list[str]:

@@ -58,8 +58,10 @@ def main() -> None:
             f"| {100 * ends / size:.1f} % | {100 * rest / size:.1f} % |"
         )
     too_long, too_short = counts[:, 3].sum(), counts[:, 4].sum()
-    print(f"\nmuscle slices too many {too_long:.0f}, too few {too_short:.0f}, in "
-          f"{len(pairs)} scans")  # fmt: skip
+    print(
+        f"\nmuscle slices too many {too_long:.0f}, too few {too_short:.0f}, in "
+        f"{len(pairs)} scans"
+    )
     shift = np.array(shifts)
     print(
         "middle too high by (slices): "
@@ -97,8 +99,15 @@ def where_wrong(predicted: np.ndarray, reference: np.ndarray) -> np.ndarray:
     ends = (np.abs(z - slices[0] + 0.5) < 1) | (np.abs(z - slices[-1] - 0.5) < 1)
     ends |= ~has  # beyond them
     found = predicted.any((0, 1))
-    return np.array([wrong[ends].sum(), wrong[~ends].sum(), reference.sum(),
-                     (found & ~has).sum(), (has & ~found).sum()])  # fmt: skip
+    return np.array(
+        [
+            wrong[ends].sum(),
+            wrong[~ends].sum(),
+            reference.sum(),
+            (found & ~has).sum(),
+            (has & ~found).sum(),
+        ]
+    )
 
 
 def middle_slice(mask: np.ndarray) -> float:

@@ -130,9 +130,15 @@ def warm(
     def timed(some: list[Scan]) -> float:
         start = time.perf_counter()
         failures = run(
-            some, [], weights, weights.card.recipe, settings, out, overwrite=True,
-            say=lambda text: None,
-        )  # fmt: skip
+            some,
+            [],
+            weights,
+            weights.card.recipe,
+            settings,
+            out,
+            overwrite=True,
+            log=lambda text: None,
+        )
         if failures:
             raise SystemExit(f"infer failed: {failures[0].error}")
         return time.perf_counter() - start
@@ -152,21 +158,26 @@ def warm(
         if n > 1:
             each = timed(scans[:n]) / n
             few += [timed(scans[:1]) for _ in range(flags.repeats // 2)]
-            rows.append({
-                "what": f"{n} scans, each",
-                "seconds": round(each, 2),
-                "ratio_to_one": round(each / statistics.median(few), 3),
-                "stages": stages(scans[:n]),
-                "scans_per_hour": round(3600 / each),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "what": f"{n} scans, each",
+                    "seconds": round(each, 2),
+                    "ratio_to_one": round(each / statistics.median(few), 3),
+                    "stages": stages(scans[:n]),
+                    "scans_per_hour": round(3600 / each),
+                }
+            )
     while len(one) < flags.repeats:
         one.append(timed(scans[:1]))
-    rows.insert(0, {
-        "what": "warm, one scan",
-        "seconds": round(statistics.median(one), 2),
-        "range": [round(min(one), 2), round(max(one), 2)],
-        "stages": alone,
-    })  # fmt: skip
+    rows.insert(
+        0,
+        {
+            "what": "warm, one scan",
+            "seconds": round(statistics.median(one), 2),
+            "range": [round(min(one), 2), round(max(one), 2)],
+            "stages": alone,
+        },
+    )
     rows[-1] |= {
         "compilations": len(compilations),
         "compile_seconds": [round(s, 1) for s in compilations],

@@ -57,8 +57,10 @@ def main() -> None:
             row["seconds_to_compile"] = round(time.perf_counter() - start)
             print(json.dumps(row), flush=True)
             rows.append(row)
-    print(f"\n{'dtype':10}{'recomputed':12}{'GB each':>9}  largest batch in"
-          + "".join(f"{gb:>5} GB" for gb in CARDS_GB))  # fmt: skip
+    print(
+        f"\n{'dtype':10}{'recomputed':12}{'GB each':>9}  largest batch in"
+        + "".join(f"{gb:>5} GB" for gb in CARDS_GB)
+    )
     for r in rows:
         fits = "".join(f"{r[f'batch_{gb}_gb']:8}" for gb in CARDS_GB)
         print(

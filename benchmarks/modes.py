@@ -48,9 +48,14 @@ def main() -> None:
     for window in flags.window:
         name = "x".join(window)
         found = measured(
-            flags.scans, flags.output / name, *own, "--mode", "windows", "--window",
+            flags.scans,
+            flags.output / name,
+            *own,
+            "--mode",
+            "windows",
+            "--window",
             *window,
-        )  # fmt: skip
+        )
         one, other = (
             np.array([table[key] for key in whole]) for table in (whole, found)
         )

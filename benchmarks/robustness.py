@@ -75,9 +75,10 @@ def conditions() -> Iterator[Condition]:
         yield Condition(name, "lowest", choose=partial(sorted, key=key))
         yield Condition(name, "highest", choose=partial(sorted, key=key, reverse=True))
     yield Condition(
-        "disease", "pathology",
+        "disease",
+        "pathology",
         choose=lambda p: [person(SEED, i, "hard") for i in range(len(p))],
-    )  # fmt: skip
+    )
 
 
 def main() -> None:
@@ -88,8 +89,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="factors")
     flags = parser.parse_args()
     people = [person(SEED, i, "clinical") for i in range(POOL)]
-    lines = ["| changed | to | Dice | volume ratio | mean, largest MFI error (points) "
-             "| worst muscle |", "|---|---|---|---|---|---|"]  # fmt: skip
+    lines = [
+        "| changed | to | Dice | volume ratio | mean, largest MFI error (points) "
+        "| worst muscle |",
+        "|---|---|---|---|---|---|",
+    ]
     for condition in conditions():
         if flags.only and condition.factor not in flags.only:
             continue
@@ -109,13 +113,18 @@ def write_scans(folder: Path, condition: Condition, people: list[Subject]) -> No
             continue
         folder.mkdir(parents=True, exist_ok=True)
         scan: DigitalScan = make_scan(
-            build_neck(subject), condition.tier, (*subject.seed, 5, 1),
+            build_neck(subject),
+            condition.tier,
+            (*subject.seed, 5, 1),
             swap=condition.swap or None,
-        )  # fmt: skip
+        )
         for name, array in (
-            ("inphase", scan.in_phase), ("outphase", scan.out_phase),
-            ("water", scan.water), ("fat", scan.fat), ("dseg", scan.labels),
-        ):  # fmt: skip
+            ("inphase", scan.in_phase),
+            ("outphase", scan.out_phase),
+            ("water", scan.water),
+            ("fat", scan.fat),
+            ("dseg", scan.labels),
+        ):
             nib.save(
                 to_nifti(array, scan.grid), folder / f"{subject.name}_{name}.nii.gz"
             )
@@ -123,8 +132,9 @@ def write_scans(folder: Path, condition: Condition, people: list[Subject]) -> No
 
 def row(condition: Condition, folder: Path, weights: Path | None) -> str:
     own = ["--weights", str(weights)] if weights else []
-    cervjax(["infer", str(folder / "scans"), "-o", str(folder / "out"), *own,
-             "--overwrite"])  # fmt: skip
+    cervjax(
+        ["infer", str(folder / "scans"), "-o", str(folder / "out"), *own, "--overwrite"]
+    )
     rows = []
     for pair in find_pairs(folder / "out", folder / "scans")[0]:
         rows += [r for r in compare(pair) if r["tp"] + r["fn"] > 200]  # in the picture

@@ -26,8 +26,14 @@ def get_config() -> ConfigDict:
     config.augment.elastic_probability = 0.0
     config.augment.rotation_deg = (0.0, 0.0, 0.0)
     config.augment.scale_percent = (0.0, 0.0, 0.0)
-    for name in ("bias_field", "gamma", "noise", "contrast", "brightness",
-                 "channel_mix"):  # fmt: skip
+    for name in (
+        "bias_field",
+        "gamma",
+        "noise",
+        "contrast",
+        "brightness",
+        "channel_mix",
+    ):
         config.augment[name] = 0.0
     config.augment.low_resolution = (0.0, 0.0, 0.0)
     config.train.loss = "dice_plus_cross_entropy"

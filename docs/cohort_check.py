@@ -17,14 +17,21 @@ from cervjax.phantom.subject import AGE_SLOPE_POINTS_PER_YEAR, MEAN_MFI_PERCENT
 
 # Volume in ml, its SD, and the SD of MFI in points.
 PAPER = {
-    "MFSS_L": (16.4, 4.2, 4.2), "MFSS_R": (15.8, 4.7, 5.1),
-    "LC_L": (5.4, 1.7, 4.2), "LC_R": (5.5, 1.7, 4.2),
-    "SSCap_L": (11.6, 4.2, 4.2), "SSCap_R": (11.8, 4.2, 4.2),
-    "SPCap_L": (6.9, 1.7, 4.2), "SPCap_R": (7.3, 2.1, 4.2),
-    "LS_L": (7.1, 3.0, 2.5), "LS_R": (7.1, 3.0, 3.0),
-    "SCM_L": (13.7, 4.7, 3.8), "SCM_R": (14.7, 5.1, 3.8),
-    "TR_L": (4.8, 2.1, 3.4), "TR_R": (4.5, 2.5, 3.4),
-}  # fmt: skip
+    "MFSS_L": (16.4, 4.2, 4.2),
+    "MFSS_R": (15.8, 4.7, 5.1),
+    "LC_L": (5.4, 1.7, 4.2),
+    "LC_R": (5.5, 1.7, 4.2),
+    "SSCap_L": (11.6, 4.2, 4.2),
+    "SSCap_R": (11.8, 4.2, 4.2),
+    "SPCap_L": (6.9, 1.7, 4.2),
+    "SPCap_R": (7.3, 2.1, 4.2),
+    "LS_L": (7.1, 3.0, 2.5),
+    "LS_R": (7.1, 3.0, 3.0),
+    "SCM_L": (13.7, 4.7, 3.8),
+    "SCM_R": (14.7, 5.1, 3.8),
+    "TR_L": (4.8, 2.1, 3.4),
+    "TR_R": (4.5, 2.5, 3.4),
+}
 
 ABOVE_POINTS = 1.0
 
@@ -37,8 +44,10 @@ def main(folder: str) -> None:
         people = {
             row["participant_id"]: row for row in csv.DictReader(stream, delimiter="\t")
         }
-    print("| muscle | volume ml | paper | MFI % | paper | women - men | +- | "
-          "per year | +- | drawn | above |")  # fmt: skip
+    print(
+        "| muscle | volume ml | paper | MFI % | paper | women - men | +- | "
+        "per year | +- | drawn | above |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     inside, ratios = 0, []
     for m in MUSCLES:
@@ -67,8 +76,10 @@ def main(folder: str) -> None:
             f"| {AGE_SLOPE_POINTS_PER_YEAR[m.abbreviation]} | {100 * above:.0f} % |"
         )
     right, left = np.array(ratios[0::2]), np.array(ratios[1::2])
-    print(f"\n{len(mfi)} scans; {inside} of 14 mean volumes within the paper's SD; "
-          f"right / left {np.mean(right / left):.3f}")  # fmt: skip
+    print(
+        f"\n{len(mfi)} scans; {inside} of 14 mean volumes within the paper's SD; "
+        f"right / left {np.mean(right / left):.3f}"
+    )
 
 
 if __name__ == "__main__":

@@ -29,8 +29,14 @@ def main(severity: str, out: str) -> None:
     for index, row in enumerate(axes):
         scan = digital_scan(SEED, index, severity)
         for ax, (picture, colored) in zip(row, _panels(scan), strict=True):
-            ax.imshow(picture, cmap=None if colored else "gray", vmin=0, vmax=1,
-                      interpolation="antialiased", aspect="equal")  # fmt: skip
+            ax.imshow(
+                picture,
+                cmap=None if colored else "gray",
+                vmin=0,
+                vmax=1,
+                interpolation="antialiased",
+                aspect="equal",
+            )
             ax.set_axis_off()
         subject = person(SEED, index, severity)
         snr = scan.settings["snr"]
@@ -40,8 +46,16 @@ def main(severity: str, out: str) -> None:
         row[0].text(0, 1.02, text, color="0.8", fontsize=7, transform=row[0].transAxes)
         for ax in (*row[:8], row[9]):
             for x, letter in ((0.03, "R"), (0.97, "L")):
-                ax.text(x, 0.5, letter, color="yellow", fontsize=7, va="center",
-                        ha="center", transform=ax.transAxes)  # fmt: skip
+                ax.text(
+                    x,
+                    0.5,
+                    letter,
+                    color="yellow",
+                    fontsize=7,
+                    va="center",
+                    ha="center",
+                    transform=ax.transAxes,
+                )
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title, color="white", fontsize=8, pad=12)
     figure.subplots_adjust(0.005, 0.01, 0.995, 0.92, 0.03, 0.12)
@@ -52,8 +66,11 @@ def _panels(scan):
     """Pictures (rows from top to bottom) of one scan, and whether they have colour."""
     spacing = scan.grid.spacing_mm
     level = scan.levels.max((0, 1))
-    slices = {f"C{n}": int(np.median(np.flatnonzero(level == n))) for n in range(3, 7)
-              if (level == n).any()}  # fmt: skip
+    slices = {
+        f"C{n}": int(np.median(np.flatnonzero(level == n)))
+        for n in range(3, 7)
+        if (level == n).any()
+    }
     top = np.percentile(scan.in_phase[scan.levels > 0], 97)
     body = np.argwhere(scan.full_labels > 0)
     cx, cy = (int(v) for v in body.mean(0)[:2])

@@ -31,7 +31,7 @@ def infer(args: argparse.Namespace) -> int:
         print(pairing_table(scans, problems, root))
         return SOME_FAILED if problems else OK
     if args.output is None:
-        raise ValueError("say where the results go: -o OUT")
+        raise ValueError("give a folder for the results: -o OUT")
     _use_device(args.device)
     from tqdm import tqdm
 
@@ -91,8 +91,8 @@ def infer(args: argparse.Namespace) -> int:
             args.output,
             overwrite=args.overwrite,
             calibration=calibration,
-            say=bar.write,
-            advance=lambda name: bar.update(),
+            log=bar.write,
+            on_progress=lambda name: bar.update(),
         )
     done = len(scans) + len(problems) - len(failures)
     print(f"{done} scan(s) done, {len(failures)} failed")
@@ -153,7 +153,7 @@ def balance(args: argparse.Namespace) -> int:
     for folder in args.scans:
         found, problems = find_labelled(folder)
         for problem in problems:
-            print(f"left out: {problem.scan}: {problem.message}; {problem.mend}")
+            print(f"left out: {problem.scan}: {problem.message}; {problem.hint}")
         scans += found[: args.number]
     names = ", ".join(folder.name for folder in args.scans)
     print(f"{len(scans)} labelled scan(s) of {names}", flush=True)
@@ -184,7 +184,7 @@ def landmarks(args: argparse.Namespace) -> int:
 
     scans, problems, _ = _scans(args)
     if problems:
-        raise ValueError(f"{problems[0].message}; {problems[0].mend}")
+        raise ValueError(f"{problems[0].message}; {problems[0].hint}")
     target_mm = Recipe().spacing_mm
 
     def pairs():
@@ -219,7 +219,7 @@ def phantom(args: argparse.Namespace) -> int:
             severity=args.severity,
             workers=args.workers,
             first=args.first,
-            advance=lambda name: bar.update(),
+            on_progress=lambda name: bar.update(),
         )
     print(f"{args.output}: scans, truth.csv, participants.tsv, derivatives/truth")
     print("Synthetic: no patient, no clinical meaning.")
@@ -236,7 +236,7 @@ def evaluate(args: argparse.Namespace) -> int:
         args.reference,
         args.output,
         images=args.images,
-        rival=args.compare,
+        baseline=args.compare,
     )
     return SOME_FAILED if failed else OK
 

@@ -41,8 +41,9 @@ def compare_with_truth(scans: Path, out: Path) -> str:
         )
         texts = [f"{float(n):8.1f}" if n else f"{'-':>8}" for n in numbers]
         name = f"{row['muscle']}_{row['side'][0].upper()}"
-        lines.append(f"{truth['scan']:9} {name:7}{''.join(texts[:2])}  "
-                     f"{''.join(texts[2:])}")  # fmt: skip
+        lines.append(
+            f"{truth['scan']:9} {name:7}{''.join(texts[:2])}  {''.join(texts[2:])}"
+        )
     return "\n".join([*lines, SYNTHETIC])
 
 

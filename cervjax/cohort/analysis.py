@@ -48,10 +48,27 @@ class Outcome(NamedTuple):
 MFI = Outcome("mfi", "Fat infiltration (MFI)", "percent", "points", "MFI (%)")
 VOLUME = Outcome("volume", "Volume", "ml", "ml", "Volume (ml)")
 
-_LEVELS = {"mean", "sd", "median", "minimum", "maximum", "mean_first", "mean_second",
-           "mean_female", "mean_male", "first", "second"}  # fmt: skip
-_STEPS = {"difference", "change", "slope", "limit_low", "limit_high",
-          "smallest_detectable_change"}  # fmt: skip
+_LEVELS = {
+    "mean",
+    "sd",
+    "median",
+    "minimum",
+    "maximum",
+    "mean_first",
+    "mean_second",
+    "mean_female",
+    "mean_male",
+    "first",
+    "second",
+}
+_STEPS = {
+    "difference",
+    "change",
+    "slope",
+    "limit_low",
+    "limit_high",
+    "smallest_detectable_change",
+}
 
 
 def analyse(
@@ -105,16 +122,18 @@ def _describe(cohort: Cohort, values: np.ndarray) -> Rows:
     for k, muscle in enumerate(cohort.muscles):
         for group, inside in groups.items():
             x = values[inside & np.isfinite(values[:, k]), k]
-            rows.append({
-                "muscle": muscle,
-                "sex": group,
-                "n": x.size,
-                "mean": x.mean() if x.size else np.nan,
-                "sd": x.std(ddof=1) if x.size > 1 else np.nan,
-                "median": np.median(x) if x.size else np.nan,
-                "minimum": x.min() if x.size else np.nan,
-                "maximum": x.max() if x.size else np.nan,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "muscle": muscle,
+                    "sex": group,
+                    "n": x.size,
+                    "mean": x.mean() if x.size else np.nan,
+                    "sd": x.std(ddof=1) if x.size > 1 else np.nan,
+                    "median": np.median(x) if x.size else np.nan,
+                    "minimum": x.min() if x.size else np.nan,
+                    "maximum": x.max() if x.size else np.nan,
+                }
+            )
     return rows
 
 
@@ -202,20 +221,28 @@ def _change(
         }
         test = {n.replace("difference", "change"): v for n, v in test.items()}
         rows.append(
-            {"muscle": muscle, "mean_first": first[both, k].mean(),
-             "mean_second": second[both, k].mean()} | test | limits | detectable
-        )  # fmt: skip
+            {
+                "muscle": muscle,
+                "mean_first": first[both, k].mean(),
+                "mean_second": second[both, k].mean(),
+            }
+            | test
+            | limits
+            | detectable
+        )
         for i in np.flatnonzero(both):
             change = second[i, k] - first[i, k]
-            people.append({
-                "participant_id": cohort.names[i],
-                "muscle": muscle,
-                "first": first[i, k],
-                "second": second[i, k],
-                "change": change,
-                "smallest_detectable_change": smallest,
-                "exceeds": bool(abs(change) > smallest),
-            })  # fmt: skip
+            people.append(
+                {
+                    "participant_id": cohort.names[i],
+                    "muscle": muscle,
+                    "first": first[i, k],
+                    "second": second[i, k],
+                    "change": change,
+                    "smallest_detectable_change": smallest,
+                    "exceeds": bool(abs(change) > smallest),
+                }
+            )
     people.sort(key=lambda row: row["participant_id"])
     # Family: the muscles.
     return {"change": with_corrections(rows), "change_participants": people}
@@ -229,8 +256,13 @@ def _with_units(row: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
             stem = name.removesuffix(ending)
             if ending and stem == name:
                 continue
-            unit = (outcome.unit if stem in _LEVELS else
-                    outcome.step if stem in _STEPS else "")  # fmt: skip
+            unit = (
+                outcome.unit
+                if stem in _LEVELS
+                else outcome.step
+                if stem in _STEPS
+                else ""
+            )
             if unit:
                 per = "_per_unit" if stem == "slope" else ""
                 name = f"{name}_{unit}{per}"

@@ -78,8 +78,9 @@ def assemble(
     out = []
     for who, session in scans.values():
         if who not in known:
-            out.append(Exclusion(who, session, "", "everything", "scan without a "
-                                 "participant"))  # fmt: skip
+            out.append(
+                Exclusion(who, session, "", "everything", "scan without a participant")
+            )
         elif session not in used:
             out.append(
                 Exclusion(who, session, "", "everything", "session not asked for")
@@ -109,8 +110,15 @@ def assemble(
                 lacking = [s for s, m in zip(_SIDES, sides, strict=True) if not _has(m)]
                 if lacking:
                     reason = f"muscle missing: {' and '.join(lacking)}"
-                    out.append(Exclusion(who, session, muscle, "this muscle; models of "
-                                         "all muscles", reason))  # fmt: skip
+                    out.append(
+                        Exclusion(
+                            who,
+                            session,
+                            muscle,
+                            "this muscle; models of all muscles",
+                            reason,
+                        )
+                    )
                     continue
                 values[:, i, j, k] = np.mean([(m.mfi, m.volume) for m in sides if m], 0)
     kept = np.isfinite(values[0, 0]).any(0)
@@ -122,8 +130,11 @@ def assemble(
     for person in (known[name] for name in present):
         lacking = _lacking(person)
         if lacking:
-            out.append(Exclusion(person.name, "", "", "models with covariates",
-                                 f"missing {lacking}"))  # fmt: skip
+            out.append(
+                Exclusion(
+                    person.name, "", "", "models with covariates", f"missing {lacking}"
+                )
+            )
     who = [known[name] for name in present]
     return Cohort(
         tuple(present),
@@ -208,6 +219,9 @@ def _has(measurement: Measurement | None) -> bool:
 
 
 def _lacking(person: Person) -> str:
-    values = {"sex": person.sex != "", "age": np.isfinite(person.age_years),
-              "BMI": np.isfinite(person.bmi)}  # fmt: skip
+    values = {
+        "sex": person.sex != "",
+        "age": np.isfinite(person.age_years),
+        "BMI": np.isfinite(person.bmi),
+    }
     return " and ".join(name for name, there in values.items() if not there)

@@ -1,6 +1,6 @@
 """The two tables a cohort is made of: measurements and participants.
 
-Every error names the file, the line, what was found and how to mend it.
+Every error names the file, the line, what was found and what to do.
 """
 
 import csv
@@ -156,8 +156,9 @@ def _rows(path: Path, delimiter: str, columns: list[str]):
         ) from error
     reader = csv.reader(text.splitlines(), delimiter=delimiter)
     wanted = {c.casefold(): c for c in columns}
-    header = [wanted.get(c.strip().casefold(), c.strip().casefold())
-              for c in next(reader, [])]  # fmt: skip
+    header = [
+        wanted.get(c.strip().casefold(), c.strip().casefold()) for c in next(reader, [])
+    ]
     missing = [c for c in columns if c not in header]
     if missing:
         tab = " separated by tabs" if delimiter == "\t" else ""

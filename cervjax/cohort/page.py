@@ -21,8 +21,10 @@ def p_text(p: float) -> str:
 
 def f_text(row: dict[str, Any]) -> str:
     """An F test as papers write it: ``F(4.5, 361.8) = 66.22``."""
-    df = (f"{v:.0f}" if float(v).is_integer() else f"{v:.1f}"
-          for v in (row["df"], row["error_df"]))  # fmt: skip
+    df = (
+        f"{v:.0f}" if float(v).is_integer() else f"{v:.1f}"
+        for v in (row["df"], row["error_df"])
+    )
     return f"F({', '.join(df)}) = {row['f']:.2f}"
 
 
@@ -87,8 +89,11 @@ def _people(cohort: Cohort) -> list[str]:
     if not counts:
         return [*parts, "Nothing and nobody."]
     rows = [[reason, of, str(count)] for (reason, of), count in sorted(counts.items())]
-    return [*parts, _table(["reason", "left out of", "times"], rows),
-            "Each one is named in `exclusions.csv`."]  # fmt: skip
+    return [
+        *parts,
+        _table(["reason", "left out of", "times"], rows),
+        "Each one is named in `exclusions.csv`.",
+    ]
 
 
 def _outcome(
@@ -102,10 +107,16 @@ def _outcome(
     rows = []
     for muscle in cohort.muscles:
         cells = [groups[muscle, g] for g in ("all", "female", "male")]
-        rows.append([muscle, names[muscle], *(
-            f"{c[f'mean_{unit}']:.1f} +- {c[f'sd_{unit}']:.1f} (n {c['n']})"
-            for c in cells
-        )])  # fmt: skip
+        rows.append(
+            [
+                muscle,
+                names[muscle],
+                *(
+                    f"{c[f'mean_{unit}']:.1f} +- {c[f'sd_{unit}']:.1f} (n {c['n']})"
+                    for c in cells
+                ),
+            ]
+        )
     parts.append(_table(["", "muscle", f"all, {outcome.axis}", "women", "men"], rows))
 
     parts.append("### Do the muscles differ, and do sex, age and BMI act on all alike?")
@@ -130,34 +141,51 @@ def _outcome(
     parts.append(_table(["term", *_F], rows))
 
     parts.append("### Women and men, age and BMI held")
-    rows = [[
-        r["muscle"],
-        *(f"{r[f'mean_{g}_{unit}']:.1f} ({_ci(r, f'mean_{g}', unit)})"
-          for g in ("female", "male")),
-        f"{r[f'difference_{step}']:.1f} ({_ci(r, 'difference', step)})",
-        *_f(r),
-    ] for r in tables["sex"]]  # fmt: skip
+    rows = [
+        [
+            r["muscle"],
+            *(
+                f"{r[f'mean_{g}_{unit}']:.1f} ({_ci(r, f'mean_{g}', unit)})"
+                for g in ("female", "male")
+            ),
+            f"{r[f'difference_{step}']:.1f} ({_ci(r, 'difference', step)})",
+            *_f(r),
+        ]
+        for r in tables["sex"]
+    ]
     head = ["muscle", "women, adjusted mean (CI)", "men", "difference", *_F]
     parts.append(_table(head, rows))
 
     for name, (word, per) in _COVARIATES.items():
         other = "BMI" if word == "age" else "age"
         parts.append(f"### {word[0].upper()}{word[1:]}, sex and {other} held")
-        rows = [[
-            r["muscle"], str(r["n"]), f"{r['r']:.2f} ({_ci(r, 'r', '', 2)})",
-            f"{r[f'slope_{step}_per_unit']:.3f} "
-            f"({_ci(r, 'slope', f'{step}_per_unit', 3)})",
-            *_p(r),
-        ] for r in tables["correlations"] if r["covariate"] == name]  # fmt: skip
+        rows = [
+            [
+                r["muscle"],
+                str(r["n"]),
+                f"{r['r']:.2f} ({_ci(r, 'r', '', 2)})",
+                f"{r[f'slope_{step}_per_unit']:.3f} "
+                f"({_ci(r, 'slope', f'{step}_per_unit', 3)})",
+                *_p(r),
+            ]
+            for r in tables["correlations"]
+            if r["covariate"] == name
+        ]
         head = ["muscle", "n", "partial r (CI)", f"{step} per {per} (CI)", *_P]
         parts.append(_table(head, rows))
 
     parts.append("### Muscle against muscle, paired t-tests")
-    rows = [[
-        f"{r['muscle']} less {r['less_muscle']}", str(r["n"]),
-        f"{r[f'difference_{step}']:.1f} ({_ci(r, 'difference', step)})",
-        f"t({r['df']}) = {r['t']:.2f}", f"{r['cohens_dz']:.2f}", *_p(r),
-    ] for r in tables["pairs"]]  # fmt: skip
+    rows = [
+        [
+            f"{r['muscle']} less {r['less_muscle']}",
+            str(r["n"]),
+            f"{r[f'difference_{step}']:.1f} ({_ci(r, 'difference', step)})",
+            f"t({r['df']}) = {r['t']:.2f}",
+            f"{r['cohens_dz']:.2f}",
+            *_p(r),
+        ]
+        for r in tables["pairs"]
+    ]
     head = ["muscles", "n", f"difference, {step} (CI)", "test", "dz", *_P]
     parts.append(_table(head, rows))
     return parts + (_change(cohort, outcome, tables) if "change" in tables else [])
@@ -166,16 +194,29 @@ def _outcome(
 def _change(cohort: Cohort, outcome: Outcome, tables: dict[str, Rows]) -> list[str]:
     step = outcome.step
     first, second = cohort.sessions
-    rows = [[
-        r["muscle"], str(r["n"]),
-        f"{r[f'change_{step}']:.2f} ({_ci(r, 'change', step, 2)})",
-        f"{r[f'change_sd_{step}']:.2f}",
-        f"{r[f'limit_low_{step}']:.2f} to {r[f'limit_high_{step}']:.2f}",
-        f"{r[f'smallest_detectable_change_{step}']:.2f}",
-        f"t({r['df']}) = {r['t']:.2f}", *_p(r),
-    ] for r in tables["change"]]  # fmt: skip
-    head = ["muscle", "n", f"change, {step} (CI)", "SD", "limits of agreement",
-            "smallest detectable", "test", *_P]  # fmt: skip
+    rows = [
+        [
+            r["muscle"],
+            str(r["n"]),
+            f"{r[f'change_{step}']:.2f} ({_ci(r, 'change', step, 2)})",
+            f"{r[f'change_sd_{step}']:.2f}",
+            f"{r[f'limit_low_{step}']:.2f} to {r[f'limit_high_{step}']:.2f}",
+            f"{r[f'smallest_detectable_change_{step}']:.2f}",
+            f"t({r['df']}) = {r['t']:.2f}",
+            *_p(r),
+        ]
+        for r in tables["change"]
+    ]
+    head = [
+        "muscle",
+        "n",
+        f"change, {step} (CI)",
+        "SD",
+        "limits of agreement",
+        "smallest detectable",
+        "test",
+        *_P,
+    ]
     beyond: dict[str, list[str]] = {}
     for r in tables["change_participants"]:
         if r["exceeds"]:
@@ -214,8 +255,9 @@ def _p(row: dict[str, Any]) -> list[str]:
 
 
 def _ci(row: dict[str, Any], stem: str, unit: str, digits: int = 1) -> str:
-    low, high = (row["_".join(filter(None, (stem, "ci", end, unit)))]
-                 for end in ("low", "high"))  # fmt: skip
+    low, high = (
+        row["_".join(filter(None, (stem, "ci", end, unit)))] for end in ("low", "high")
+    )
     return f"{low:.{digits}f} to {high:.{digits}f}"
 
 

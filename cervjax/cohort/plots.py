@@ -33,8 +33,9 @@ _SEXES: tuple[tuple[str, float, str, dict[str, Any]], ...] = (
     ),
     ("men", 0.0, "#0072B2", {"marker": "^", "facecolors": "none", "linewidths": 0.7}),
 )
-_MUSCLE_COLOR = {m.abbreviation: np.array(m.color_rgb) / 255
-                 for m in MUSCLES if m.side == "right"}  # fmt: skip
+_MUSCLE_COLOR = {
+    m.abbreviation: np.array(m.color_rgb) / 255 for m in MUSCLES if m.side == "right"
+}
 _STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.labelsize": 8,
@@ -73,16 +74,39 @@ def muscles_figure(cohort: Cohort, sex: Rows, outcome: Outcome) -> Figure:
                 _SEXES, ("female", "male"), (-0.2, 0.2), strict=True
             ):
                 y = values[who & (cohort.female == code), k]
-                ax.scatter(k + side + _spread(y), y, s=7, alpha=0.55, edgecolors=color,
-                           **marker)  # fmt: skip
-                mean, low, high = (row[f"mean_{group}{part}_{outcome.unit}"]
-                                   for part in ("", "_ci_low", "_ci_high"))  # fmt: skip
-                ax.errorbar(k + side, mean, [[mean - low], [high - mean]], fmt="D",
-                            color="black", markersize=3.5, capsize=2, linewidth=1,
-                            zorder=5)  # fmt: skip
+                ax.scatter(
+                    k + side + _spread(y),
+                    y,
+                    s=7,
+                    alpha=0.55,
+                    edgecolors=color,
+                    **marker,
+                )
+                mean, low, high = (
+                    row[f"mean_{group}{part}_{outcome.unit}"]
+                    for part in ("", "_ci_low", "_ci_high")
+                )
+                ax.errorbar(
+                    k + side,
+                    mean,
+                    [[mean - low], [high - mean]],
+                    fmt="D",
+                    color="black",
+                    markersize=3.5,
+                    capsize=2,
+                    linewidth=1,
+                    zorder=5,
+                )
             stars = f"p {_p(row['p'])}"
-            ax.text(k, 1.01, stars, ha="center", va="bottom", fontsize=7,
-                    transform=ax.get_xaxis_transform())  # fmt: skip
+            ax.text(
+                k,
+                1.01,
+                stars,
+                ha="center",
+                va="bottom",
+                fontsize=7,
+                transform=ax.get_xaxis_transform(),
+            )
         _color_ticks(ax, cohort.muscles)
         ax.set(ylabel=outcome.axis, xlim=(-0.55, len(sex) - 0.45))
         ax.set_ylim(bottom=min(0, ax.get_ylim()[0]))
@@ -117,12 +141,19 @@ def covariate_figure(
             _by_sex(ax, x, y, cohort.female[who])
             _line(ax, x, sex[k], row, outcome)
             ax.set_title(row["muscle"], loc="left", fontweight="bold", pad=4)
-            ax.set_title(f"r = {row['r']:.2f}, p {_p(row['p'])}", loc="right", pad=4,
-                         fontsize=7)  # fmt: skip
+            ax.set_title(
+                f"r = {row['r']:.2f}, p {_p(row['p'])}", loc="right", pad=4, fontsize=7
+            )
             ax.tick_params(labelbottom=True)
-            ax.plot([0, 1], [1, 1], color=_MUSCLE_COLOR[row["muscle"]], linewidth=3,
-                    clip_on=False, solid_capstyle="butt",
-                    transform=ax.transAxes)  # fmt: skip
+            ax.plot(
+                [0, 1],
+                [1, 1],
+                color=_MUSCLE_COLOR[row["muscle"]],
+                linewidth=3,
+                clip_on=False,
+                solid_capstyle="butt",
+                transform=ax.transAxes,
+            )
         for ax in panels[len(rows) :]:
             ax.set_axis_off()
         figure.supxlabel(label, fontsize=8)
@@ -150,8 +181,12 @@ def pairs_figure(cohort: Cohort, pairs: Rows, outcome: Outcome) -> Figure:
         figure = _figure(_WIDE_MM)
         panels = figure.subplots(count, count, squeeze=False)
         for (i, j), ax in np.ndenumerate(panels):
-            ax.tick_params(labelsize=6, length=2, labelbottom=i == count - 1,
-                           labelleft=j == 0 and i > 0)  # fmt: skip
+            ax.tick_params(
+                labelsize=6,
+                length=2,
+                labelbottom=i == count - 1,
+                labelleft=j == 0 and i > 0,
+            )
             ax.set_box_aspect(1)
             a, b = cohort.muscles[j], cohort.muscles[i]
             if i == j:
@@ -172,8 +207,15 @@ def pairs_figure(cohort: Cohort, pairs: Rows, outcome: Outcome) -> Figure:
                     f"{row[f'difference_ci_high_{outcome.step}']:.1f})\n"
                     f"p {_p(row['p'])}"
                 )
-                ax.text(0.5, 0.5, text, ha="center", va="center", fontsize=7,
-                        transform=ax.transAxes)  # fmt: skip
+                ax.text(
+                    0.5,
+                    0.5,
+                    text,
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    transform=ax.transAxes,
+                )
         figure.supxlabel(outcome.axis, fontsize=8)
         figure.supylabel(outcome.axis, fontsize=8)
         line = Line2D([], [], color="0.6", linewidth=0.6)
@@ -230,20 +272,29 @@ def _by_sex(
     ax: Axes, x: np.ndarray, y: np.ndarray, female: np.ndarray, size: float = 7
 ) -> None:
     for _, code, color, marker in _SEXES:
-        ax.scatter(x[female == code], y[female == code], s=size, alpha=0.6,
-                   edgecolors=color, **marker)  # fmt: skip
+        ax.scatter(
+            x[female == code],
+            y[female == code],
+            s=size,
+            alpha=0.6,
+            edgecolors=color,
+            **marker,
+        )
 
 
 def _line(
     ax: Axes, x: np.ndarray, sex: dict[str, Any], row: dict[str, Any], outcome: Outcome
 ) -> None:
     level = np.mean([sex[f"mean_{g}_{outcome.unit}"] for g in ("female", "male")])
-    slope, low, high = (row[f"slope{part}_{outcome.step}_per_unit"]
-                        for part in ("", "_ci_low", "_ci_high"))  # fmt: skip
+    slope, low, high = (
+        row[f"slope{part}_{outcome.step}_per_unit"]
+        for part in ("", "_ci_low", "_ci_high")
+    )
     at = np.linspace(x.min(), x.max(), 50)
     off = at - x.mean()
-    ax.fill_between(at, level + low * off, level + high * off, color="0.5", alpha=0.25,
-                    linewidth=0)  # fmt: skip
+    ax.fill_between(
+        at, level + low * off, level + high * off, color="0.5", alpha=0.25, linewidth=0
+    )
     ax.plot(at, level + slope * off, color="black", linewidth=1)
 
 
@@ -252,17 +303,35 @@ def _color_ticks(ax: Axes, muscles: tuple[str, ...]) -> None:
     ax.set_xticks(range(len(muscles)), muscles, fontsize=8)
     ax.tick_params(axis="x", length=0, pad=6)
     for k, muscle in enumerate(muscles):
-        ax.plot([k - 0.4, k + 0.4], [-0.02, -0.02], color=_MUSCLE_COLOR[muscle],
-                linewidth=3, solid_capstyle="butt", clip_on=False,
-                transform=ax.get_xaxis_transform())  # fmt: skip
+        ax.plot(
+            [k - 0.4, k + 0.4],
+            [-0.02, -0.02],
+            color=_MUSCLE_COLOR[muscle],
+            linewidth=3,
+            solid_capstyle="butt",
+            clip_on=False,
+            transform=ax.get_xaxis_transform(),
+        )
 
 
 def _legend(figure: Figure, more: list, names: list[str]) -> None:
     people = [
-        Line2D([], [], linestyle="", marker=marker["marker"], markersize=3.5,
-               markeredgecolor=color, markerfacecolor=marker["facecolors"])
+        Line2D(
+            [],
+            [],
+            linestyle="",
+            marker=marker["marker"],
+            markersize=3.5,
+            markeredgecolor=color,
+            markerfacecolor=marker["facecolors"],
+        )
         for _, _, color, marker in _SEXES
-    ]  # fmt: skip
-    figure.legend([*people, *more], [*(s[0] for s in _SEXES), *names],
-                  loc="outside upper right", ncols=4, frameon=False)  # fmt: skip
+    ]
+    figure.legend(
+        [*people, *more],
+        [*(s[0] for s in _SEXES), *names],
+        loc="outside upper right",
+        ncols=4,
+        frameon=False,
+    )
     figure.text(0.005, 0.995, LIMITS, fontsize=6, color="0.4", va="top")

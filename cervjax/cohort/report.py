@@ -39,7 +39,7 @@ def run(
     sessions: Sequence[str] = (),
     centred: bool = True,
     repeated: Path | None = None,
-    say: Callable[[str], object] = print,
+    log: Callable[[str], object] = print,
 ) -> None:
     """Analyses a cohort and writes everything into a folder.
 
@@ -52,7 +52,7 @@ def run(
         centred: takes the means off age and BMI in the repeated-measures model.
         repeated: measurements of scans repeated while nothing changed, of these or
             other people, to tell the smallest detectable change from.
-        say: called with lines for the user.
+        log: called with lines for the user.
 
     Raises:
         ValueError: the tables cannot be read, or the analyses cannot be done with them.
@@ -65,7 +65,7 @@ def run(
     )
     check(cohort, measurements, participants)
     for line in _left_out(cohort):
-        say(line)
+        log(line)
     unchanged: dict[str, Any] = {}
     if repeated is not None:
         if len(cohort.sessions) != 2:
@@ -95,15 +95,18 @@ def run(
             for p in (measurements, participants, repeated)
             if p is not None
         },
-        "settings": {"mfi_column": mfi_column, "centred": centred,
-                     "sessions": list(cohort.sessions)},
+        "settings": {
+            "mfi_column": mfi_column,
+            "centred": centred,
+            "sessions": list(cohort.sessions),
+        },
         "participants": len(cohort.names),
         "participants_in_models_of_all_muscles": int(modelled(cohort).sum()),
         "left_out": _left_out(cohort),
         "muscles": list(cohort.muscles),
         "tests": {o.key: _main_tests(tables) for o, tables in results},
         "files": [*written, "cohort.md"],
-    }  # fmt: skip
+    }
     content = json.dumps(summary, indent=1) + "\n"
     write_atomically(
         out / "summary.json", lambda part: part.write_text(content, "utf-8")
@@ -111,14 +114,16 @@ def run(
     for name in set(_CHANGE) - set(written):  # of an earlier run with two sessions
         (out / name).unlink(missing_ok=True)
     for term, test in summary["tests"]["mfi"].items():
-        say(f"MFI, {term}: {test}")
-    say(f"{out / 'cohort.md'}: {len(cohort.names)} participants; {LIMITS}")
+        log(f"MFI, {term}: {test}")
+    log(f"{out / 'cohort.md'}: {len(cohort.names)} participants; {LIMITS}")
 
 
 def _left_out(cohort: Cohort) -> list[str]:
     counts = Counter((e.reason, e.left_out_of) for e in cohort.exclusions)
-    return [f"left out of {of}: {count} x {reason}"
-            for (reason, of), count in sorted(counts.items())]  # fmt: skip
+    return [
+        f"left out of {of}: {count} x {reason}"
+        for (reason, of), count in sorted(counts.items())
+    ]
 
 
 def _main_tests(tables: dict[str, Rows]) -> dict[str, str]:
@@ -144,16 +149,21 @@ def _values(cohort: Cohort) -> Rows:
     """What was analysed: one row per participant, session and muscle that is there."""
     sexes = np.where(cohort.female == 1, "F", np.where(cohort.female == 0, "M", ""))
     return [
-        {"participant_id": cohort.names[i], "session": cohort.sessions[s],
-         "sex": str(sexes[i]), "age_years": float(cohort.age_years[i]),
-         "bmi_kg_m2": float(cohort.bmi[i]), "muscle": cohort.muscles[k],
-         "mfi_percent": float(cohort.mfi[s, i, k]),
-         "volume_ml": float(cohort.volume[s, i, k])}
+        {
+            "participant_id": cohort.names[i],
+            "session": cohort.sessions[s],
+            "sex": str(sexes[i]),
+            "age_years": float(cohort.age_years[i]),
+            "bmi_kg_m2": float(cohort.bmi[i]),
+            "muscle": cohort.muscles[k],
+            "mfi_percent": float(cohort.mfi[s, i, k]),
+            "volume_ml": float(cohort.volume[s, i, k]),
+        }
         for i in range(len(cohort.names))
         for s in range(len(cohort.sessions))
         for k in range(len(cohort.muscles))
         if np.isfinite(cohort.mfi[s, i, k])
-    ]  # fmt: skip
+    ]
 
 
 def _write_figures(

@@ -100,8 +100,8 @@ def cache_volumes(
     recipe: Recipe,
     folder: str | Path,
     *,
-    say: Callable[[str], object] = print,
-    advance: Callable[[str], object] = lambda name: None,
+    log: Callable[[str], object] = print,
+    on_progress: Callable[[str], object] = lambda name: None,
     workers: int = 1,
 ) -> list[Volume]:
     """Prepares scans and their labels as the network is to see them, once.
@@ -116,8 +116,8 @@ def cache_volumes(
         scans: what to prepare.
         recipe: with landmarks.
         folder: where to; may be shared by runs. An entry takes 9 bytes a voxel.
-        say: receives warnings about scans.
-        advance: called with each finished scan's name, in order.
+        log: receives warnings about scans.
+        on_progress: called with each finished scan's name, in order.
         workers: scans at a time, each with two threads and a few times its own size of
             memory; does not change a byte.
 
@@ -153,11 +153,11 @@ def cache_volumes(
             else:
                 volumes.append(outcome[0])
                 for warning in outcome[1]:
-                    say(f"{scan.scan.name}: {warning}")
-            advance(scan.scan.name)
+                    log(f"{scan.scan.name}: {warning}")
+            on_progress(scan.scan.name)
     if failures:
         raise ValueError(
-            f"{len(failures)} of {len(scans)} scan(s) cannot be used; mend them or "
+            f"{len(failures)} of {len(scans)} scan(s) cannot be used; fix them or "
             "take them away:\n" + "\n".join(failures)
         )
     return volumes

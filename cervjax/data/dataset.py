@@ -34,19 +34,19 @@ class TrainSet(NamedTuple):
 
 
 def load_train_set(
-    data: ConfigDict, landmarks: dict[str, tuple[float, ...]] | None, say: Say
+    data: ConfigDict, landmarks: dict[str, tuple[float, ...]] | None, log: Say
 ) -> TrainSet:
     """Finds (or makes) the scans of ``config.data`` and prepares them.
 
     Args:
         data: that section of the config.
         landmarks: of the run that is resumed, or None.
-        say: receives lines about what is done.
+        log: receives lines about what is done.
 
     Raises:
         ValueError: the scans or their labels cannot be used; every one is named.
     """
-    train, test, description = _scans(data, say)
+    train, test, description = _scans(data, log)
     recipe = Recipe(
         landmarks=landmarks or {},
         spacing_mm=tuple(data.spacing_mm),
@@ -58,17 +58,17 @@ def load_train_set(
         if data.landmarks:
             learnt = read_landmarks(Path(data.landmarks))
         else:
-            say(f"learning the standard histogram of {len(train)} scan(s)")
+            log(f"learning the standard histogram of {len(train)} scan(s)")
             learnt = learn_landmarks(train, recipe)
         recipe = replace(recipe, landmarks=learnt)
     folder = cache_folder(data) / "volumes"
-    say(f"preparing {len(train) + len(test)} scan(s) in {folder}")
+    log(f"preparing {len(train) + len(test)} scan(s) in {folder}")
     volumes = cache_volumes(
         [*train, *test],
         recipe,
         folder,
-        say=say,
-        advance=lambda name: say(f"  {name}"),
+        log=log,
+        on_progress=lambda name: log(f"  {name}"),
         workers=min(os.cpu_count() or 1, _PREPARED_AT_ONCE),
     )
     train_volumes, test_volumes = volumes[: len(train)], volumes[len(train) :]
@@ -83,13 +83,13 @@ def cache_folder(data: ConfigDict) -> Path:
 
 
 def _scans(
-    data: ConfigDict, say: Say
+    data: ConfigDict, log: Say
 ) -> tuple[list[LabelledScan], list[LabelledScan], str]:
     if not data.root:
-        return _digital_necks(data, say)
-    scans = _found(Path(data.root), say)
+        return _digital_necks(data, log)
+    scans = _found(Path(data.root), log)
     if data.test_root:
-        test = _found(Path(data.test_root), say)
+        test = _found(Path(data.test_root), log)
         shared = {s.participant for s in scans} & {s.participant for s in test}
         if shared:
             raise ValueError(
@@ -104,17 +104,17 @@ def _scans(
     return train, test, f"{len(train)} scans of {people} participants (user's data)"
 
 
-def _found(root: Path, say: Say) -> list[LabelledScan]:
+def _found(root: Path, log: Say) -> list[LabelledScan]:
     scans, problems = find_labelled(root)
     for problem in problems:
-        say(f"left out: {problem.scan}: {problem.message}; {problem.mend}")
+        log(f"left out: {problem.scan}: {problem.message}; {problem.hint}")
     if not scans:
         raise ValueError(f"{root}: no scan with labels; see the lines above")
     return scans
 
 
 def _digital_necks(
-    data: ConfigDict, say: Say
+    data: ConfigDict, log: Say
 ) -> tuple[list[LabelledScan], list[LabelledScan], str]:
     """The paper's numbers of people: some twice to learn from, others once."""
     made = data.phantom
@@ -128,7 +128,7 @@ def _digital_necks(
             folder = cache_folder(data) / f"necks-{severity}-{made.seed}-{part}"
             if sessions == 2:
                 folder = folder.with_name(f"{folder.name}-twice")
-            say(f"digital necks: {count} people, {sessions} scan(s) each, in {folder}")
+            log(f"digital necks: {count} people, {sessions} scan(s) each, in {folder}")
             write_dataset(
                 folder,
                 count,
@@ -137,10 +137,10 @@ def _digital_necks(
                 severity=severity,
                 workers=os.cpu_count() or 1,
                 first=first,
-                advance=lambda name: say(f"  {name}"),
+                on_progress=lambda name: log(f"  {name}"),
             )
             wanted = {f"sub-{first + i + 1:04d}" for i in range(count)}
-            scans = _found(folder, say)
+            scans = _found(folder, log)
             parts[-1] += [s for s in scans if s.participant in wanted]
     train, test = parts
     description = (

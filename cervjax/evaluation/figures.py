@@ -133,10 +133,16 @@ def _sides(rows: Sequence[Row], muscle: str, quantity: str):
 
 def _note(ax: Axes, lines: list[str]) -> None:
     ax.text(
-        0.97, 0.03, "\n".join(lines), transform=ax.transAxes, fontsize=5.5,
-        ha="right", va="bottom", linespacing=1.2,
+        0.97,
+        0.03,
+        "\n".join(lines),
+        transform=ax.transAxes,
+        fontsize=5.5,
+        ha="right",
+        va="bottom",
+        linespacing=1.2,
         bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1},
-    )  # fmt: skip
+    )
 
 
 def _label(figure: Figure, x: str, y: str) -> None:
@@ -151,8 +157,15 @@ def _key(figure: Figure, lines: list[Line2D]) -> None:
     ]
     ax = figure.axes[-1]
     ax.legend(handles=[*sides, *lines], loc="center", fontsize=7, frameon=False)
-    ax.text(0.5, 0.02, NOT_CLINICAL.replace(". ", ".\n"), transform=ax.transAxes,
-            fontsize=5.5, color="0.4", ha="center")  # fmt: skip
+    ax.text(
+        0.5,
+        0.02,
+        NOT_CLINICAL.replace(". ", ".\n"),
+        transform=ax.transAxes,
+        fontsize=5.5,
+        color="0.4",
+        ha="center",
+    )
 
 
 def _signed(value: float) -> str:

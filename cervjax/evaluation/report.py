@@ -35,8 +35,8 @@ def run(
     out: Path,
     *,
     images: Path | None = None,
-    rival: Path | None = None,
-    say: Say = print,
+    baseline: Path | None = None,
+    log: Say = print,
 ) -> list[Excluded]:
     """Compares two folders of masks and writes tables, figures and per-scan rows.
 
@@ -45,8 +45,8 @@ def run(
         reference: masks to judge by, with or without images, see `find_pairs`.
         out: folder of the results.
         images: scans of ``reference``, if they lie elsewhere.
-        rival: other masks of the same scans, to be told apart from ``predicted``.
-        say: receives lines.
+        baseline: other masks of the same scans, to be told apart from ``predicted``.
+        log: receives lines.
 
     Returns:
         Scans that were found in pairs and could not be compared.
@@ -55,11 +55,11 @@ def run(
         ValueError: nothing can be compared.
     """
     pairs, excluded = find_pairs(predicted, reference, images)
-    say(f"{len(pairs)} scan(s) with two masks, {len(excluded)} with one")
+    log(f"{len(pairs)} scan(s) with two masks, {len(excluded)} with one")
     without = sum(pair.scan is None for pair in pairs)
     if without:
-        say(f"{without} scan(s) without images: no fat infiltration (--images FOLDER)")
-    rows, failed = _compare_all(pairs, say)
+        log(f"{without} scan(s) without images: no fat infiltration (--images FOLDER)")
+    rows, failed = _compare_all(pairs, log)
     if not rows:
         raise ValueError(f"none of {len(pairs)} scan(s) can be compared; see above")
     out.mkdir(parents=True, exist_ok=True)
@@ -86,16 +86,16 @@ def run(
         short = quantity.partition("_")[0]
         for number, draw in ((3, correlation_figure), (4, bland_altman_figure)):
             save_figure(draw(rows, quantity), out / f"figure{number}_{short}")
-    if rival is not None:
-        failed += _against(rival, rows, reference, images, out, say)
+    if baseline is not None:
+        failed += _against(baseline, rows, reference, images, out, log)
     for line in _in_short(rows):
-        say(line)
-    say(f"tables.md and more in {out}")
+        log(line)
+    log(f"tables.md and more in {out}")
     return failed
 
 
 def _compare_all(
-    pairs: Sequence[Pair], say: Say
+    pairs: Sequence[Pair], log: Say
 ) -> tuple[list[dict[str, Any]], list[Excluded]]:
     """Rows of all pairs; one that fails does not stop the others."""
 
@@ -111,11 +111,11 @@ def _compare_all(
         for number, outcome in enumerate(pool.map(attempt, pairs), start=1):
             if isinstance(outcome, Excluded):
                 failed.append(outcome)
-                say(f"FAILED {outcome.scan}: {outcome.reason}")
+                log(f"FAILED {outcome.scan}: {outcome.reason}")
             else:
                 rows += outcome
             if number % 10 == 0 or number == len(pairs):
-                say(f"{number}/{len(pairs)} compared")
+                log(f"{number}/{len(pairs)} compared")
     return rows, failed
 
 
@@ -131,20 +131,20 @@ def _measured(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _against(
-    rival: Path,
+    baseline: Path,
     rows: list[dict[str, Any]],
     reference: Path,
     images: Path | None,
     out: Path,
-    say: Say,
+    log: Say,
 ) -> list[Excluded]:
-    say(f"the same with {rival}")
-    pairs, _ = find_pairs(rival, reference, images)
+    log(f"the same with {baseline}")
+    pairs, _ = find_pairs(baseline, reference, images)
     done = {row["scan"] for row in rows}
-    others, failed = _compare_all([p for p in pairs if p.name in done], say)
+    others, failed = _compare_all([p for p in pairs if p.name in done], log)
     if not others:
         raise ValueError(
-            f"{rival}: no mask of the scans compared; give masks of the same scans"
+            f"{baseline}: no mask of the scans compared; give masks of the same scans"
         )
     write_csv(out / "differences.csv", differences(rows, others))
     return failed

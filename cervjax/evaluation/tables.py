@@ -177,12 +177,15 @@ def write_summary(out: Path, rows: Sequence[Row], files: Mapping[str, Row]) -> N
         },
         "mean": per_label,
         "metric_per_case": [
-            {"metrics": {str(r["label"]): metrics([r]) for r in rows
-                         if r["scan"] == scan}}
+            {
+                "metrics": {
+                    str(r["label"]): metrics([r]) for r in rows if r["scan"] == scan
+                }
+            }
             | dict(file)
             for scan, file in files.items()
         ],
-    }  # fmt: skip
+    }
     text = json.dumps(content, indent=1, allow_nan=False)
     write_atomically(out / "summary.json", lambda part: part.write_text(text))
 
@@ -199,8 +202,15 @@ _ERRORS = {
 
 
 def _paired(pairs: np.ndarray) -> dict[str, Any]:
-    names = ("mean", "mean_other", "difference", "ci95_low", "ci95_high",
-             "p_t_test", "p_wilcoxon")  # fmt: skip
+    names = (
+        "mean",
+        "mean_other",
+        "difference",
+        "ci95_low",
+        "ci95_high",
+        "p_t_test",
+        "p_wilcoxon",
+    )
     if len(pairs) < MIN_PAIRS:
         return {"n": len(pairs)} | dict.fromkeys(names, np.nan)
     difference = pairs[:, 0] - pairs[:, 1]
@@ -233,27 +243,35 @@ def _layouts(tables: Tables):
     for name, label in QUANTITIES.items():
         caption = f"Table 2. Accuracy: {label}, prediction against reference"
         rows = [r for r in tables.table2 if r["quantity"] == name]
-        yield caption, rows, {
-            "n": "{n}",
-            "reference mean (SE)": "{reference_mean:.1f} ({reference_se:.1f})",
-            "mean (SE)": "{mean:.1f} ({se:.1f})",
-            "bias": "{bias:.2f}",
-            "95 % limits of agreement": "{loa_low:.2f} to {loa_high:.2f}",
-            "MAE": "{mae:.2f}",
-            "RMSE": "{rmse:.2f}",
-            "r2": "{r2:.3f}",
-            "slope": "{slope:.3f}",
-        }  # fmt: skip
+        yield (
+            caption,
+            rows,
+            {
+                "n": "{n}",
+                "reference mean (SE)": "{reference_mean:.1f} ({reference_se:.1f})",
+                "mean (SE)": "{mean:.1f} ({se:.1f})",
+                "bias": "{bias:.2f}",
+                "95 % limits of agreement": "{loa_low:.2f} to {loa_high:.2f}",
+                "MAE": "{mae:.2f}",
+                "RMSE": "{rmse:.2f}",
+                "r2": "{r2:.3f}",
+                "slope": "{slope:.3f}",
+            },
+        )
     for name, label in QUANTITIES.items():
         caption = f"Table 3. Reliability: {label}, ICC(2,1)"
         rows = [r for r in tables.table3 if r["quantity"] == name]
-        yield caption, rows, {
-            "n": "{n}",
-            "ICC(2,1)": "{icc:.3f}",
-            "95 % CI": "{ci95_low:.3f} to {ci95_high:.3f}",
-            "F (df)": "{f:.1f} ({df1:g}, {df2:g})",
-            "p": "{p:.2g}",
-        }  # fmt: skip
+        yield (
+            caption,
+            rows,
+            {
+                "n": "{n}",
+                "ICC(2,1)": "{icc:.3f}",
+                "95 % CI": "{ci95_low:.3f} to {ci95_high:.3f}",
+                "F (df)": "{f:.1f} ({df1:g}, {df2:g})",
+                "p": "{p:.2g}",
+            },
+        )
     columns = {
         name.replace("_", " "): f"{{{name}_mean:.2f}} ({{{name}_se:.2f}})"
         for name in (*MEASURES, *_DISTANCES)

@@ -71,7 +71,7 @@ def write_figures(
     width_mm: float = PAGE_MM,
     palette: Palette = "sides",
     page: bool = True,
-    say: Callable[[str], object] = print,
+    log: Callable[[str], object] = print,
 ) -> list[Problem]:
     """Draws both figures for each scan of a folder that has a mask.
 
@@ -87,7 +87,7 @@ def write_figures(
         width_mm: 180 for a page, 85 for a column.
         palette: whether sides differ in colour.
         page: whether the interactive page is written, which needs plotly.
-        say: takes a line for each scan, and for each problem.
+        log: takes a line for each scan, and for each problem.
 
     Returns:
         What could not be drawn, and the images that form no scan.
@@ -103,7 +103,7 @@ def write_figures(
     if page:
         check_plotly()
     scans, unpaired = find_scans(folder)
-    problems = [Problem(p.scan, f"{p.message}; {p.mend}") for p in unpaired]
+    problems = [Problem(p.scan, f"{p.message}; {p.hint}") for p in unpaired]
     found = _find_masks(masks, scans)
     without = [scan.name for scan in scans if not found[scan.name]]
     if len(without) == len(scans):
@@ -115,17 +115,17 @@ def write_figures(
         )
     out.mkdir(parents=True, exist_ok=True)
     for problem in problems:
-        say(f"{problem.scan}: {problem.message}")
+        log(f"{problem.scan}: {problem.message}")
     for scan in scans:
         if scan.name in without:
-            say(f"{scan.name}: no mask, left out")
+            log(f"{scan.name}: no mask, left out")
             continue
         wrong = _draw(scan, found[scan.name], out, width_mm, palette, page)
         problems += wrong
         for problem in wrong:
-            say(f"{scan.name}: {problem.message}")
+            log(f"{scan.name}: {problem.message}")
         if not wrong:
-            say(f"{scan.name}: drawn")
+            log(f"{scan.name}: drawn")
     return problems
 
 

@@ -63,8 +63,8 @@ def run(
     *,
     overwrite: bool = False,
     calibration: Calibration | None = None,
-    say: Callable[[str], object] = print,
-    advance: Callable[[str], object] = lambda name: None,
+    log: Callable[[str], object] = print,
+    on_progress: Callable[[str], object] = lambda name: None,
 ) -> list[Failure]:
     """Segments and measures scans one after the other into a folder.
 
@@ -84,18 +84,18 @@ def run(
         out: results folder; must exist.
         overwrite: compute scans again that have a result.
         calibration: slopes, for calibrated values beside the measured ones.
-        say: receives lines for the user.
-        advance: called with each finished scan's name.
+        log: receives lines for the user.
+        on_progress: called with each finished scan's name.
 
     Returns:
         All failures, in order.
     """
     failures = [
-        Failure(p.scan, "; ".join(map(str, p.files)), f"{p.message}; {p.mend}")
+        Failure(p.scan, "; ".join(map(str, p.files)), f"{p.message}; {p.hint}")
         for p in problems
     ]
     for failure in failures:
-        say(f"FAILED {failure.scan}: {failure.error}")
+        log(f"FAILED {failure.scan}: {failure.error}")
     results.write_label_tables(out)
 
     def read(scan: Scan) -> _Work | None:
@@ -119,17 +119,17 @@ def run(
             for scan, outcome in zip(scans, written, strict=True):
                 if outcome is None:
                     name = scan.name
-                    say(
+                    log(
                         f"{name}: already done, skipped (--overwrite computes it again)"
                     )
                 elif isinstance(outcome, Exception):
-                    say(f"FAILED {scan.name}: {_explain(outcome)}")
+                    log(f"FAILED {scan.name}: {_explain(outcome)}")
                     files = "; ".join(map(str, scan.files.values()))
                     failures.append(Failure(scan.name, files, _explain(outcome)))
                 else:
                     for warning in outcome:
-                        say(f"{scan.name}: {warning}")
-                advance(scan.name)
+                        log(f"{scan.name}: {warning}")
+                on_progress(scan.name)
     finally:
         results.write_tables(out)
         results.write_failures(out, [asdict(f) for f in failures])

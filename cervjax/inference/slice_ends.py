@@ -43,10 +43,12 @@ def whole_ends(
     """
     labels, logits = labels.copy(), jnp.asarray(logits)
     plane = _slices_of_a_plane(places[2])
-    area = np.stack([
-        np.bincount(labels[..., k].ravel(), minlength=NUM_CLASSES)
-        for k in range(labels.shape[2])
-    ]).astype(float)  # fmt: skip
+    area = np.stack(
+        [
+            np.bincount(labels[..., k].ravel(), minlength=NUM_CLASSES)
+            for k in range(labels.shape[2])
+        ]
+    ).astype(float)
     ends = _ends(area, plane)
     for label, end, inwards in ends:
         beyond = labels[..., :end] if inwards > 0 else labels[..., end + 1 :]

@@ -24,8 +24,8 @@ from cervjax.inference.test_time_augmentation import (
 BUCKET = (16, 16, 8)
 """Whole volumes are extended to multiples of this, so that scans share functions."""
 WHOLE_BYTES_PER_VOXEL = {1: 120, 2: 145, 4: 180}
-"""Device memory of whole mode for as many passes; `tests/inference/test_whole_volume.py` holds it to
-the compiler's."""
+"""Device memory of whole mode for as many passes;
+`tests/inference/test_whole_volume.py` holds it to the compiler's."""
 
 
 class Segmentation(NamedTuple):

@@ -48,7 +48,7 @@ _UNREADABLE = (
 
 
 class VolumeError(ValueError):
-    """A file that cannot be measured; the message names it, the rule and the mend."""
+    """A file that cannot be measured; the message names it, the rule and the hint."""
 
 
 @dataclass(frozen=True)

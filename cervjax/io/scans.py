@@ -82,13 +82,13 @@ class Problem:
         scan: best name for what they belong to.
         files: the files (or folder) concerned.
         message: what is wrong.
-        mend: what to do about it.
+        hint: what to do about it.
     """
 
     scan: str
     files: tuple[Path, ...]
     message: str
-    mend: str
+    hint: str
 
 
 def find_scans(root: Path) -> tuple[list[Scan], list[Problem]]:
@@ -111,8 +111,8 @@ def find_scans(root: Path) -> tuple[list[Scan], list[Problem]]:
     root = Path(root)
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
-        mend = f"give its folder, {_BY_HAND}" if root.exists() else "check the path"
-        raise PairingError(f"{root} {what}; {mend}")
+        hint = f"give its folder, {_BY_HAND}" if root.exists() else "check the path"
+        raise PairingError(f"{root} {what}; {hint}")
     paths, has_dicom, problems = _walk(root)
     groups: dict[tuple[Path, str], list[NamedImage]] = defaultdict(list)
     for image in _images(paths, root):
@@ -167,8 +167,8 @@ def explicit_scan(
         if not path.is_file():
             raise PairingError(f"{ROLES[role]} {path} is not a file; check the path")
         if not NIFTI.fullmatch(path.name):
-            mend = "give a .nii or .nii.gz file (dcm2niix converts DICOM)"
-            raise PairingError(f"{ROLES[role]} {path} is not NIfTI; {mend}")
+            hint = "give a .nii or .nii.gz file (dcm2niix converts DICOM)"
+            raise PairingError(f"{ROLES[role]} {path} is not NIfTI; {hint}")
     first = next(iter(files.values()))
     image = read_name(first, first.parent)
     stem = name or (image.stem if image else stem_of(first))
@@ -201,7 +201,7 @@ def pairing_table(
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     for problem in problems:
         lines += ["", f"PROBLEM {problem.scan}: {problem.message}"]
-        lines += [*(f"  {shown(path)}" for path in problem.files), f"  {problem.mend}"]
+        lines += [*(f"  {shown(path)}" for path in problem.files), f"  {problem.hint}"]
     used = {path for scan in scans for path in scan.files.values()}
     used |= {path for problem in problems for path in problem.files}
     unused = [path for path in _walk(root)[0] if path not in used]
@@ -222,8 +222,8 @@ def _walk(root: Path) -> tuple[list[Path], bool, list[Problem]]:
     def unreadable(error: OSError) -> None:
         folder = Path(error.filename)
         message = f"the folder cannot be read ({error.strerror})"
-        mend = "Change its permissions, or search another folder."
-        problems.append(Problem(folder.name, (folder,), message, mend))
+        hint = "Change its permissions, or search another folder."
+        problems.append(Problem(folder.name, (folder,), message, hint))
 
     walk = os.walk(root, onerror=unreadable, followlinks=True)
     for folder, subfolders, names in walk:
@@ -272,8 +272,8 @@ def _assemble(name: str, images: list[NamedImage]) -> Scan | Problem:
         if len(claims) != 1:
             say = f"say {' and '.join(claims)}" if claims else "do not tell its role"
             message = f"{image.path.name}: name and .json side-car {say}"
-            mend = f"Keep the side-cars, use one clear ending ({ACCEPTED}), {_BY_HAND}."
-            return Problem(name, files, message, mend)
+            hint = f"Keep the side-cars, use one clear ending ({ACCEPTED}), {_BY_HAND}."
+            return Problem(name, files, message, hint)
         by_role[min(image.claims)].append(image)
     for role, same in by_role.items():
         if len(same) > 1:
@@ -310,15 +310,15 @@ def _repeated(names: Iterable[str]) -> set[str]:
 
 def _name_taken(scan: Scan) -> Problem:
     message = f"another scan is named {scan.name} too, in upper or lower case"
-    mend = "Rename the files of one of them."
-    return Problem(scan.name, tuple(scan.files.values()), message, mend)
+    hint = "Rename the files of one of them."
+    return Problem(scan.name, tuple(scan.files.values()), message, hint)
 
 
 def _nothing_found(root: Path, paths: list[Path], has_dicom: bool) -> Problem:
     name = _file_name("", root)
     if has_dicom and not paths:
-        mend = "Convert it with dcm2niix first."
-        return Problem(name, (), f"DICOM but no NIfTI file in {root}", mend)
+        hint = "Convert it with dcm2niix first."
+        return Problem(name, (), f"DICOM but no NIfTI file in {root}", hint)
     some = ", ".join(path.name for path in paths[:5]) + ", ..." * (len(paths) > 5)
     count = f"{len(paths)} NIfTI file(s)"
     message = f"no complete scan in {root}: {count} ({some or 'none'})"

@@ -28,8 +28,9 @@ def field_map_hz(body: Body, field_t: float) -> np.ndarray:
     tissue = body.tissue[:: stride[0], :: stride[1], :: stride[2]]
     chi = column("susceptibility_ppm")[tissue] - column("susceptibility_ppm")[0]
     pad = [(20, 20), (12, 12), (12, 12)]
-    padded = np.pad(np.pad(chi, [pad[0], (0, 0), (0, 0)], mode="edge"),
-                    [(0, 0), *pad[1:]])  # fmt: skip
+    padded = np.pad(
+        np.pad(chi, [pad[0], (0, 0), (0, 0)], mode="edge"), [(0, 0), *pad[1:]]
+    )
     k = np.meshgrid(*(np.fft.fftfreq(n) for n in padded.shape), indexing="ij")
     square = np.maximum(sum(i**2 for i in k), 1e-12)
     shift = ifftn(fftn(padded) * (1 / 3 - k[0] ** 2 / square)).real
@@ -37,8 +38,20 @@ def field_map_hz(body: Body, field_t: float) -> np.ndarray:
     hz = GYROMAGNETIC_RATIO_MHZ_PER_T * field_t * shift[inner]
     at = [np.linspace(-1, 1, n) for n in tissue.shape]
     z, y, x = np.meshgrid(*at, indexing="ij")
-    terms = np.stack([np.ones_like(x), x, y, z, x * y, x * z, y * z,
-                      x * x - y * y, 2 * z * z - x * x - y * y], -1)  # fmt: skip
+    terms = np.stack(
+        [
+            np.ones_like(x),
+            x,
+            y,
+            z,
+            x * y,
+            x * z,
+            y * z,
+            x * x - y * y,
+            2 * z * z - x * x - y * y,
+        ],
+        -1,
+    )
     inside = (tissue > 0) & (np.abs(z) < 0.75)
     fit, *_ = np.linalg.lstsq(terms[inside], hz[inside], rcond=None)
     return hz - terms @ fit
@@ -170,8 +183,9 @@ def add_noise(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.n
 def swapped_region(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Where the scanner takes water for fat: one side, one end, or a large patch."""
     at = [np.linspace(-1, 1, n) for n in shape]
-    x, y, z = (v.reshape([-1 if i == k else 1 for i in range(3)])
-               for k, v in enumerate(at))  # fmt: skip
+    x, y, z = (
+        v.reshape([-1 if i == k else 1 for i in range(3)]) for k, v in enumerate(at)
+    )
     kind = rng.integers(3)
     if kind == 0:  # the lower end, in the shoulders' field
         return (z + 0.25 * np.abs(x) + 0 * y) < rng.uniform(-0.8, -0.3)

@@ -132,9 +132,9 @@ def _deformation(subject, rng, z, planes, contours):
             r - 16, 0
         )
         out = _SPINE + offset * (scaled / r)[..., None]
-        at = np.stack([
-            np.broadcast_to(z[index][:, None], xy.shape[:2]), xy[..., 1], xy[..., 0]
-        ])  # fmt: skip
+        at = np.stack(
+            [np.broadcast_to(z[index][:, None], xy.shape[:2]), xy[..., 1], xy[..., 0]]
+        )
         at = (at - np.array([v[0] for v in _GRID_MM])[:, None, None]) / 25
         for k in (0, 1):
             field = map_coordinates(warp[k], at, order=3, mode="nearest")

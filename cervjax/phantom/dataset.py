@@ -55,7 +55,7 @@ def write_dataset(
     severity: str = "clinical",
     workers: int = 1,
     first: int = 0,
-    advance: Callable[[str], object] = lambda name: None,
+    on_progress: Callable[[str], object] = lambda name: None,
 ) -> None:
     """Makes scans of digital necks. The same seed gives the same bytes.
 
@@ -70,7 +70,7 @@ def write_dataset(
         severity: a name of `protocol.TIERS`.
         workers: how many processes; does not change a byte.
         first: index of the first subject, so that cohorts can be kept apart.
-        advance: called with the name of each subject done.
+        on_progress: called with the name of each subject done.
 
     Raises:
         ValueError: the settings make no sense, or the folder holds something else.
@@ -85,12 +85,12 @@ def write_dataset(
     indices = range(first, first + num_subjects)
     if workers == 1 or num_subjects == 1:
         for index in indices:
-            advance(make(index))
+            on_progress(make(index))
     else:
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(workers, num_subjects), spawn) as pool:
             for name in pool.map(make, indices):
-                advance(name)
+                on_progress(name)
     _write_tables(folder)
 
 
@@ -258,14 +258,20 @@ def _write_tables(folder: Path) -> None:
         for row in r["truth"]
     }
     truth = [
-        {"scan": r["scan"], "participant_id": r["participant_id"],
-         "session": r["session"]}
+        {
+            "scan": r["scan"],
+            "participant_id": r["participant_id"],
+            "session": r["session"],
+        }
         | {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}
-        | {"mfi_change_points": round(
-            row["mfi_drawn_percent"] - drawn[r["participant_id"], row["label"]], 5)}
+        | {
+            "mfi_change_points": round(
+                row["mfi_drawn_percent"] - drawn[r["participant_id"], row["label"]], 5
+            )
+        }
         for r in records
         for row in r["truth"]
-    ]  # fmt: skip
+    ]
     people = {r["participant_id"]: r["person"] for r in records}
     for name, rows, separator in (
         ("truth.csv", truth, ","),

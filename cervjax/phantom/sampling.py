@@ -125,8 +125,11 @@ def coarse_points(grid: Grid):
         for axis, n in enumerate(grid.shape[:2]):
             where = np.arange(n) / stride
             k = np.minimum(where.astype(int), values.shape[axis] - 2)
-            t = (where - k).astype(np.float32).reshape([-1 if i == axis else 1
-                                                        for i in range(3)])  # fmt: skip
+            t = (
+                (where - k)
+                .astype(np.float32)
+                .reshape([-1 if i == axis else 1 for i in range(3)])
+            )
             low = values.take(k, axis)
             values = low + t * (values.take(k + 1, axis) - low)
         return values

@@ -150,8 +150,9 @@ def draw_change(seed: int, subject: Subject) -> np.ndarray:
     """
     rng = np.random.default_rng([seed, *subject.seed[1:], 3])
     worsens, amount = rng.random() < 1 / 3, rng.uniform(1.5, 4.0)
-    share = [{"MFSS": 1.0, "SSCap": 0.8, "LC": 0.6}.get(m.abbreviation, 0.3)
-             for m in MUSCLES]  # fmt: skip
+    share = [
+        {"MFSS": 1.0, "SSCap": 0.8, "LC": 0.6}.get(m.abbreviation, 0.3) for m in MUSCLES
+    ]
     room = HIGHEST_MFI_PERCENT - subject.mfi_percent
     return np.minimum(np.array(share) * (amount if worsens else 0.0), room)
 
@@ -195,10 +196,14 @@ def _disease(
     rng: np.random.Generator, mfi: np.ndarray, area: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """More fat and less muscle, most in the deep extensors, sometimes on one side."""
-    deep = np.array([
-        {"MFSS": 1.0, "SSCap": 0.8, "LC": 0.6, "SPCap": 0.5}.get(m.abbreviation, 0.3)
-        for m in MUSCLES
-    ])  # fmt: skip
+    deep = np.array(
+        [
+            {"MFSS": 1.0, "SSCap": 0.8, "LC": 0.6, "SPCap": 0.5}.get(
+                m.abbreviation, 0.3
+            )
+            for m in MUSCLES
+        ]
+    )
     left = np.array([m.side == "left" for m in MUSCLES])
     severe = rng.uniform(0, 30) * deep if rng.random() < 0.6 else np.zeros(14)
     wasted = rng.uniform(0, 0.4) * deep if rng.random() < 0.5 else np.zeros(14)

@@ -29,10 +29,19 @@ from cervjax.training.step import (
 )
 
 _MAY_CHANGE = {  # without making it another run
-    "train.num_steps", "train.checkpoint_every", "train.eval_every", "train.patience",
-    "train.log_every", "eval.train_scans", "eval.test_scans", "data.cache",
-    "data.workers", "data.root", "data.test_root", "data.landmarks",
-}  # fmt: skip
+    "train.num_steps",
+    "train.checkpoint_every",
+    "train.eval_every",
+    "train.patience",
+    "train.log_every",
+    "eval.train_scans",
+    "eval.test_scans",
+    "data.cache",
+    "data.workers",
+    "data.root",
+    "data.test_root",
+    "data.landmarks",
+}
 
 
 def check(config: ConfigDict) -> None:
@@ -84,9 +93,12 @@ def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     rate: optax.ScalarOrSchedule = o.learning_rate
     if o.schedule == "cosine":
         rate = optax.warmup_cosine_decay_schedule(
-            o.learning_rate / 20, o.learning_rate, o.warmup_steps,
-            config.train.num_steps, o.learning_rate / 100,
-        )  # fmt: skip
+            o.learning_rate / 20,
+            o.learning_rate,
+            o.warmup_steps,
+            config.train.num_steps,
+            o.learning_rate / 100,
+        )
     elif o.warmup_steps:
         rate = optax.linear_schedule(
             o.learning_rate / 20, o.learning_rate, o.warmup_steps
@@ -96,8 +108,11 @@ def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
         "tensorflow_adam": partial(tensorflow_adam, eps=o.epsilon),
         "sgd": optax.sgd,
     }[o.name](rate)
-    return optax.chain(optax.clip_by_global_norm(o.clip_norm), rule) if o.clip_norm \
-        else rule  # fmt: skip
+    return (
+        optax.chain(optax.clip_by_global_norm(o.clip_norm), rule)
+        if o.clip_norm
+        else rule
+    )
 
 
 def make_model(config: ConfigDict) -> DenseVNet:
@@ -169,12 +184,12 @@ def make_body(config: ConfigDict):
 
 
 def initial_state(
-    config: ConfigDict, init_from: Path | None, say: Callable[[str], object]
+    config: ConfigDict, init_from: Path | None, log: Callable[[str], object]
 ) -> TrainState:
     """The state before the first step: drawn from the seed, or from weights."""
     if init_from is not None:
         weights = load_weights(init_from)
-        say(f"starting from {weights.card.name}, sha256 {weights.sha256[:12]}")
+        log(f"starting from {weights.card.name}, sha256 {weights.sha256[:12]}")
         variables = jax.tree.map(jnp.asarray, weights.variables)
     else:
         example = jnp.zeros((1, 8, 8, 8, 2))

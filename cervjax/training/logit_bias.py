@@ -45,7 +45,7 @@ def balance(
     *,
     target: float | Sequence[float] = 1.0,
     rounds: int = 10,
-    say: Callable[[str], object] = print,
+    log: Callable[[str], object] = print,
 ) -> tuple[Weights, np.ndarray, np.ndarray]:
     """Shifts the muscles' biases until mean volume ratios are right.
 
@@ -57,7 +57,7 @@ def balance(
         target: mean volume ratio, of all muscles or of each in the order of the labels;
             a little under 1 keeps fat beside a muscle out.
         rounds: at most.
-        say: receives lines.
+        log: receives lines.
 
     Returns:
         Weights with another bias (card and digest as they were), the shifts (7,), in
@@ -74,7 +74,7 @@ def balance(
     cases = []
     for scan in scans:
         cases.append(_case(weights, scan))
-        say(f"  {scan.scan.name}")
+        log(f"  {scan.scan.name}")
     padding, whole = weights.card.recipe.padding, weights.card.slices_whole
     shift, slope = np.zeros(7), np.full(7, 0.5)
     tried: list[tuple[np.ndarray, np.ndarray]] = []
@@ -82,7 +82,7 @@ def balance(
         ratios = [_volume_ratio(case, shift, padding, whole) for case in cases]
         ratio = np.nanmean(ratios, axis=0)
         excess = np.log(np.maximum(ratio, 1e-3) / targets)
-        say(f"round {number}: mean volume ratios {ratio.round(3)}")
+        log(f"round {number}: mean volume ratios {ratio.round(3)}")
         if tried:
             moved, change = shift - tried[-1][0], excess - tried[-1][1]
             clear = np.abs(moved) > CLEAR

@@ -75,7 +75,7 @@ def train(
     config: ConfigDict,
     workdir: Path,
     init_from: Path | None = None,
-    say: Callable[[str], object] = print,
+    log: Callable[[str], object] = print,
 ) -> int:
     """Trains, or goes on training, in a work directory.
 
@@ -83,7 +83,7 @@ def train(
         config: of ``configs/dixon.py``'s form.
         workdir: of this run; made if need be.
         init_from: weights to start from, see `load_weights`.
-        say: receives lines of progress.
+        log: receives lines of progress.
 
     Returns:
         `OK`, or `TERMINATED` after a signal, with everything saved.
@@ -98,7 +98,7 @@ def train(
     parallel.check_batch(config.train.batch_size, config.train.accumulate)
     _keep_compiled_programs(config)
     workdir.mkdir(parents=True, exist_ok=True)
-    say(f"cervjax {__version__} on {jax.device_count()} {jax.devices()[0].device_kind}")
+    log(f"cervjax {__version__} on {jax.device_count()} {jax.devices()[0].device_kind}")
     with checkpoint.open_checkpoints(workdir / "checkpoints") as checkpointer:
         latest = checkpointer.latest
         record = None
@@ -108,15 +108,15 @@ def train(
         landmarks = record and {k: tuple(v) for k, v in record["landmarks"].items()}
         if landmarks is None and init_from is not None and not config.data.landmarks:
             landmarks = dict(load_weights(init_from).card.recipe.landmarks)
-            say("standard histogram: that of the weights to start from")
-        data = load_train_set(config.data, landmarks, say)
-        state = initial_state(config, init_from, say)
+            log("standard histogram: that of the weights to start from")
+        data = load_train_set(config.data, landmarks, log)
+        state = initial_state(config, init_from, log)
         with _closing(iter(make_windows(config, data))) as iterator:
             if latest is not None:
                 state = checkpoint.restore(checkpointer, latest.step, state, iterator)
-                say(f"going on after step {latest.step}")
-            _describe(config, state, data, workdir, say)
-            loop = _Loop(config, workdir, data, checkpointer, iterator, say)
+                log(f"going on after step {latest.step}")
+            _describe(config, state, data, workdir, log)
+            loop = _Loop(config, workdir, data, checkpointer, iterator, log)
             return loop.run(state)
 
 
@@ -129,9 +129,9 @@ class _Best(NamedTuple):
 class _Loop:
     """The loop's own state: what is open, and what is pending."""
 
-    def __init__(self, config, workdir, data, checkpointer, iterator, say):
+    def __init__(self, config, workdir, data, checkpointer, iterator, log):
         self.config, self.workdir, self.data = config, workdir, data
-        self.checkpointer, self.iterator, self.say = checkpointer, iterator, say
+        self.checkpointer, self.iterator, self.log = checkpointer, iterator, log
         self.pending: tuple[int, Any] | None = None  # metrics of the step before
         self.saving = None
         self.step = parallel.parallel_step(make_body(config))
@@ -146,7 +146,7 @@ class _Loop:
         with _termination() as terminated:
             while done < t.num_steps:
                 if t.patience and best.evaluations_without_gain >= t.patience:
-                    self.say(f"validation Dice is flat since step {best.step}")
+                    self.log(f"validation Dice is flat since step {best.step}")
                     break
                 state = self._advance(state, done)
                 done += 1
@@ -160,7 +160,7 @@ class _Loop:
                     self._settle()
                     self._save(state, done, dice)
                 if stop:
-                    self.say(f"terminated: saved after step {done}")
+                    self.log(f"terminated: saved after step {done}")
                     status = TERMINATED
                     break
             self._settle()
@@ -168,7 +168,7 @@ class _Loop:
         if self.events:
             self.events.close()
         if status == OK:
-            self.say(f"done: {self.workdir / 'weights.safetensors'}")
+            self.log(f"done: {self.workdir / 'weights.safetensors'}")
         return status
 
     def _advance(self, state: TrainState, done: int) -> TrainState:
@@ -203,7 +203,7 @@ class _Loop:
             text, speed = self.progress.line(step, row)
             self.table.append(row)
             self.events.write(step, "windows", row | speed)
-            self.say(text)
+            self.log(text)
 
     def _judge(self, state: TrainState, step: int, best: _Best):
         """Evaluates whole scans; keeps weights, pictures and table up to date."""
@@ -225,8 +225,10 @@ class _Loop:
                 self.table.append(row)
                 self.events.write(step, split, row)
                 self._picture(step, split, volumes[0], labels, row["dice_mean"])
-            self.say(f"step {step}: Dice of {len(dice)} {split} scan(s) "
-                     f"{row['dice_mean']:.4f}")  # fmt: skip
+            self.log(
+                f"step {step}: Dice of {len(dice)} {split} scan(s) "
+                f"{row['dice_mean']:.4f}"
+            )
         dice = float(np.nan_to_num(found["dice"]))
         if dice > best.dice + 1e-4:
             best = _Best(dice, step, 0)
@@ -303,12 +305,14 @@ class _Loop:
                 ) from error
 
 
-def _describe(config, state, data, workdir, say) -> None:
+def _describe(config, state, data, workdir, log) -> None:
     numbers = sum(v.size for v in jax.tree.leaves(state.params))
-    say(f"{numbers:,} parameters; {len(data.train)} training, {len(data.test)} "
+    log(
+        f"{numbers:,} parameters; {len(data.train)} training, {len(data.test)} "
         f"held-out scan(s); windows {tuple(config.data.window)}, "
-        f"batch {config.train.batch_size}")  # fmt: skip
-    say(f"results in {workdir}")
+        f"batch {config.train.batch_size}"
+    )
+    log(f"results in {workdir}")
     if parallel.is_first():
         text = config.to_json(indent=1) + "\n"
         path = workdir / "config.json"

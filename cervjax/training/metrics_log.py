@@ -16,8 +16,14 @@ import numpy as np
 from cervjax.anatomy import MUSCLES
 from cervjax.io.files import write_atomically
 
-COLUMNS = ("step", "split", "loss", "gradient_norm", "dice_mean",
-           *(f"dice_{m.key}" for m in MUSCLES))  # fmt: skip
+COLUMNS = (
+    "step",
+    "split",
+    "loss",
+    "gradient_norm",
+    "dice_mean",
+    *(f"dice_{m.key}" for m in MUSCLES),
+)
 TABLE = "metrics.csv"
 
 

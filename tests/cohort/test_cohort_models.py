@@ -50,8 +50,24 @@ B F 2 2 3 4 4 6 6 7 9 7 7 7 8 6 7
 B F 4 5 7 5 4 7 7 8 6 7 7 8 10 8 7
 """
 # The covariate that R's afex adds to them (data set obk.long).
-AGE = [-4.75, -2.75, 1.25, 7.25, -5.75, 7.25, 8.25, 2.25, 2.25, -7.75, -5.75, -5.75,
-       3.25, -2.75, 4.25, -0.75]  # fmt: skip
+AGE = [
+    -4.75,
+    -2.75,
+    1.25,
+    7.25,
+    -5.75,
+    7.25,
+    8.25,
+    2.25,
+    2.25,
+    -7.75,
+    -5.75,
+    -5.75,
+    3.25,
+    -2.75,
+    4.25,
+    -0.75,
+]
 # afex's examples, univariate Type III tests of treatment * gender + age (R, car):
 # SS, df, F, p, p after Greenhouse-Geisser, p after Huynh-Feldt.
 HOUR = {
@@ -63,12 +79,18 @@ HOUR = {
 }
 PHASE = {
     "phase": (134.586005, 2, 20.2810632, 2.448505e-05, 8.383485e-05, 2.448505e-05),
-    "phase x treatment": (80.604542, 4, 6.0732385, 2.826803e-03, 5.159591e-03,
-                          2.826803e-03),
+    "phase x treatment": (
+        80.604542,
+        4,
+        6.0732385,
+        2.826803e-03,
+        5.159591e-03,
+        2.826803e-03,
+    ),
     "phase x gender": (1.634246, 2, 0.2462681, 0.7843036, 0.7493990, 0.7843036),
     "phase x age": (20.553392, 2, 3.0972362, 6.982439e-02, 8.073373e-02, 6.982439e-02),
     "phase x both": (21.254421, 4, 1.6014379, 0.2170946, 0.2279698, 0.2170946),
-}  # fmt: skip
+}
 BETWEEN = {
     "treatment": (171.399953, 2, 3.5765187, 7.193619e-02),
     "gender": (94.598340, 1, 3.9478742, 7.818280e-02),
@@ -201,11 +223,20 @@ def test_as_published_in_an_f_string():
 def test_one_group_equals_pingouin():
     values = people(15, 5)[3]
     data = long_form(values)
-    table = quietly(pingouin.rm_anova, data, dv="y", within="muscle", subject="who",
-                    correction=True, detailed=True, effsize="np2").iloc[0]  # fmt: skip
+    table = quietly(
+        pingouin.rm_anova,
+        data,
+        dv="y",
+        within="muscle",
+        subject="who",
+        correction=True,
+        detailed=True,
+        effsize="np2",
+    ).iloc[0]
     w = quietly(pingouin.sphericity, data, dv="y", within="muscle", subject="who")
-    hf = quietly(pingouin.epsilon, data, dv="y", within="muscle", subject="who",
-                 correction="hf")  # fmt: skip
+    hf = quietly(
+        pingouin.epsilon, data, dv="y", within="muscle", subject="who", correction="hf"
+    )
     plain, gg, _ = (
         found := repeated_measures(values, Design(np.ones((15, 1)), {}))
     ).within
@@ -226,14 +257,23 @@ def test_two_groups_equal_pingouin():
     values = people(20, 4, seed=3)[3]
     group = np.arange(20) % 2
     data = long_form(values, group=group)
-    table = quietly(pingouin.mixed_anova, data, dv="y", within="muscle", subject="who",
-                    between="group").set_index("Source")  # fmt: skip
+    table = quietly(
+        pingouin.mixed_anova,
+        data,
+        dv="y",
+        within="muscle",
+        subject="who",
+        between="group",
+    ).set_index("Source")
     design = Design(np.column_stack([np.ones(20), 2 * group - 1]), {"group": (1,)})
     found = repeated_measures(values, design)
     rows = {r["term"]: r for r in found.within if r["correction"] == ASSUMED}
     rows |= {r["term"]: r for r in found.between}
-    for ours, theirs in (("muscle", "muscle"), ("muscle x group", "Interaction"),
-                         ("group", "group")):  # fmt: skip
+    for ours, theirs in (
+        ("muscle", "muscle"),
+        ("muscle x group", "Interaction"),
+        ("group", "group"),
+    ):
         row, wanted = rows[ours], table.loc[theirs]
         assert row["f"] == pytest.approx(wanted["F"])
         assert (row["df"], row["error_df"]) == (wanted["DF1"], wanted["DF2"])
@@ -264,8 +304,11 @@ def test_covariates_equal_a_long_model_with_a_column_per_person(term):
     reduced = sm.OLS(values.ravel(), np.hstack([who, *rest])).fit()
     f, p, df = full.compare_f_test(reduced)
     name = f"muscle x {term}" if term else "muscle"
-    (row,) = [r for r in repeated_measures(values, design).within
-              if r["term"] == name and r["correction"] == ASSUMED]  # fmt: skip
+    (row,) = [
+        r
+        for r in repeated_measures(values, design).within
+        if r["term"] == name and r["correction"] == ASSUMED
+    ]
     assert (row["f"], row["p"], row["df"]) == pytest.approx((f, p, df))
     assert row["error_df"] == full.df_resid == (n - 4) * (k - 1)
 

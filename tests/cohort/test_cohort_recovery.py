@@ -41,8 +41,11 @@ def cohort(seed, *, sessions=1, noise=0.0):
             scan = who.name + (f"_ses-{session}" if sessions == 2 else "")
             for m in MUSCLES:
                 volume = 10 * float(who.muscle_area[m.label - 1])
-                rows.append(Measurement(scan, m.abbreviation, m.side,
-                                        float(mfi[m.label - 1]), volume))  # fmt: skip
+                rows.append(
+                    Measurement(
+                        scan, m.abbreviation, m.side, float(mfi[m.label - 1]), volume
+                    )
+                )
     return assemble(rows, people)
 
 
@@ -59,9 +62,12 @@ def nominal(p, level=0.05):
 
 
 def column(tables, name, key, **where):
-    return np.array([[row[key] for row in t[name]
-                      if all(row[k] == v for k, v in where.items())]
-                     for t in tables]).squeeze(1)  # fmt: skip
+    return np.array(
+        [
+            [row[key] for row in t[name] if all(row[k] == v for k, v in where.items())]
+            for t in tables
+        ]
+    ).squeeze(1)
 
 
 def within(tables, term, key="p"):
@@ -85,9 +91,16 @@ def test_intervals_of_the_sexes_cover_the_truth_as_often_as_they_say():
         age, bmi = rng.normal(40, 9, 40), rng.normal(25, 4, 40)
         values = 10 + 1.8 * female + 0.1 * (age - age.mean()) + rng.normal(size=40)
         row = sex_effect(values, person_design(female, age, bmi))
-        covered.append([row[f"{name}_ci_low"] <= true <= row[f"{name}_ci_high"]
-                        for name, true in (("difference", 1.8), ("mean_female", 11.8),
-                                           ("mean_male", 10.0))])  # fmt: skip
+        covered.append(
+            [
+                row[f"{name}_ci_low"] <= true <= row[f"{name}_ci_high"]
+                for name, true in (
+                    ("difference", 1.8),
+                    ("mean_female", 11.8),
+                    ("mean_male", 10.0),
+                )
+            ]
+        )
     for inside in np.transpose(covered):
         assert nominal(inside.astype(float))  # 0, below the level, is a miss
 
@@ -119,16 +132,28 @@ def test_bmi_and_equal_effects_are_found_by_chance_only(tables):
     for muscle in MUSCLE_NAMES:
         where = {"covariate": "bmi_kg_m2", "muscle": muscle}
         assert nominal(column(tables, "correlations", "p", **where))
-        low, high = (column(tables, "correlations", f"r_ci_{end}", **where)
-                     for end in ("low", "high"))  # fmt: skip
+        low, high = (
+            column(tables, "correlations", f"r_ci_{end}", **where)
+            for end in ("low", "high")
+        )
         assert nominal(np.where((low < 0) & (high > 0), 1.0, 0.0))
 
 
 def test_holm_keeps_false_findings_of_a_family_rare(tables):
-    smallest = np.min([column(tables, "correlations", "p_holm", covariate="bmi_kg_m2",
-                              muscle=m) for m in MUSCLE_NAMES], 0)  # fmt: skip
-    uncorrected = np.min([column(tables, "correlations", "p", covariate="bmi_kg_m2",
-                                 muscle=m) for m in MUSCLE_NAMES], 0)  # fmt: skip
+    smallest = np.min(
+        [
+            column(tables, "correlations", "p_holm", covariate="bmi_kg_m2", muscle=m)
+            for m in MUSCLE_NAMES
+        ],
+        0,
+    )
+    uncorrected = np.min(
+        [
+            column(tables, "correlations", "p", covariate="bmi_kg_m2", muscle=m)
+            for m in MUSCLE_NAMES
+        ],
+        0,
+    )
     assert np.sum(smallest < 0.05) <= stats.binom.ppf(0.9995, COHORTS, 0.05)
     assert not nominal(uncorrected)
 
@@ -180,15 +205,21 @@ def test_planted_change_is_found():
         assert row["p_holm"] < 0.05
     worse = {f"sub-{i + 1:04d}" for i in np.flatnonzero(true[:, 0])}
     assert 15 < len(worse) < 45
-    beyond = {r["participant_id"] for r in found["change_participants"]
-              if r["exceeds"] and r["muscle"] == "MFSS"}  # fmt: skip
+    beyond = {
+        r["participant_id"]
+        for r in found["change_participants"]
+        if r["exceeds"] and r["muscle"] == "MFSS"
+    }
     assert beyond and beyond <= worse
     # Unchanged people tell the noise alone: more of the change is seen.
     rng = np.random.default_rng(0)
     pure = Repeats(40, float((noise * rng.normal(size=40)).std(ddof=1)))
     better = analyse(who, MFI, unchanged=dict.fromkeys(who.muscles, pure))
-    seen = {r["participant_id"] for r in better["change_participants"]
-            if r["exceeds"] and r["muscle"] == "MFSS"}  # fmt: skip
+    seen = {
+        r["participant_id"]
+        for r in better["change_participants"]
+        if r["exceeds"] and r["muscle"] == "MFSS"
+    }
     assert beyond < seen and len(worse - seen) <= 3  # of those near the cap
     assert len(seen - worse) <= stats.binom.ppf(0.999, PEOPLE - len(worse), 0.07)
     # Baseline alone makes the other tables.

@@ -36,14 +36,24 @@ def made_up(count=24, sessions=1, seed=5):
             mfi += draw_change(seed, who) if session == 2 else 0
             volume = 10 * who.muscle_area + 0.2 * rng.normal(size=14)
             scan = who.name + (f"_ses-{session}" if sessions > 1 else "")
-            rows += [[scan, str(m.label), m.abbreviation, m.side,
-                      f"{mfi[m.label - 1]:.5f}", f"{volume[m.label - 1]:.5f}", "100"]
-                     for m in MUSCLES]  # fmt: skip
+            rows += [
+                [
+                    scan,
+                    str(m.label),
+                    m.abbreviation,
+                    m.side,
+                    f"{mfi[m.label - 1]:.5f}",
+                    f"{volume[m.label - 1]:.5f}",
+                    "100",
+                ]
+                for m in MUSCLES
+            ]
     return rows, people
 
 
-def write(folder, rows, people, columns=("participant_id", "age", "sex", "bmi"),
-          header=HEADER):  # fmt: skip
+def write(
+    folder, rows, people, columns=("participant_id", "age", "sex", "bmi"), header=HEADER
+):
     folder.mkdir(exist_ok=True)
     paths = folder / "measurements.csv", folder / "participants.tsv"
     paths[0].write_text("\n".join(",".join(r) for r in [list(header), *rows]) + "\n")
@@ -89,7 +99,7 @@ def finished(tmp_path_factory):
     people.append(["sub-0500", "33", "F", "25"])  # somebody without a scan
     said = []
     paths = write(folder, rows, people)
-    run(*paths, folder / "out", say=said.append)
+    run(*paths, folder / "out", log=said.append)
     return folder, load(paths), said
 
 
@@ -99,13 +109,19 @@ def finished(tmp_path_factory):
 def test_sides_are_averaged(tmp_path):
     rows, people = made_up(8)
     cohort = load(write(tmp_path, rows, people))
-    assert cohort.muscles == MUSCLE_NAMES == ("MFSS", "LC", "SPCap", "SSCap", "SCM",
-                                              "TR", "LS")  # fmt: skip
+    assert (
+        cohort.muscles
+        == MUSCLE_NAMES
+        == ("MFSS", "LC", "SPCap", "SSCap", "SCM", "TR", "LS")
+    )
     assert cohort.sessions == ("",) and cohort.mfi.shape == (1, 8, 7)
     for name, at in (("mfi", 4), ("volume", 5)):
         for i, k in ((0, 0), (3, 6), (7, 2)):
-            pair = [float(r[at]) for r in rows
-                    if r[0] == cohort.names[i] and r[2] == MUSCLE_NAMES[k]]  # fmt: skip
+            pair = [
+                float(r[at])
+                for r in rows
+                if r[0] == cohort.names[i] and r[2] == MUSCLE_NAMES[k]
+            ]
             assert getattr(cohort, name)[0, i, k] == pytest.approx(sum(pair) / 2)
     assert cohort.exclusions == []
 
@@ -174,8 +190,10 @@ def test_sessions_are_ordered_as_numbers(tmp_path):
 
 def test_exclusions_are_stated_one_by_one(finished):
     folder, _, said = finished
-    found = {(e["participant_id"], e["session"], e["muscle"]): e
-             for e in table(folder / "out" / "exclusions.csv")}  # fmt: skip
+    found = {
+        (e["participant_id"], e["session"], e["muscle"]): e
+        for e in table(folder / "out" / "exclusions.csv")
+    }
     reasons = {key: e["reason"] for key, e in found.items()}
     assert reasons == {
         ("sub-0999", "1", ""): "scan without a participant",
@@ -202,8 +220,10 @@ def test_each_analysis_has_the_people_it_can_have(finished):
     out = folder / "out"
     # 30, less 2 without a first session, 2 without a covariate, 2 without a muscle.
     assert {r["n"] for r in table(out / "mfi_within.csv")} == {"24"}
-    n = {r["muscle"]: int(r["n_female"]) + int(r["n_male"])
-         for r in table(out / "mfi_sex.csv")}  # fmt: skip
+    n = {
+        r["muscle"]: int(r["n_female"]) + int(r["n_male"])
+        for r in table(out / "mfi_sex.csv")
+    }
     assert n == {m: 25 if m in ("TR", "MFSS") else 26 for m in MUSCLE_NAMES}
     n = {(r["muscle"], r["less_muscle"]): r["n"] for r in table(out / "mfi_pairs.csv")}
     assert n["MFSS", "TR"] == "26" and n["MFSS", "LC"] == "27" and n["LC", "LS"] == "28"
@@ -260,8 +280,11 @@ def test_tables_can_be_computed_from_the_values_written(finished):
     values = table(folder / "out" / "values.csv")
 
     def at(session, muscle):
-        return {v["participant_id"]: float(v["mfi_percent"]) for v in values
-                if v["session"] == session and v["muscle"] == muscle}  # fmt: skip
+        return {
+            v["participant_id"]: float(v["mfi_percent"])
+            for v in values
+            if v["session"] == session and v["muscle"] == muscle
+        }
 
     first, second = at("1", "LC"), at("2", "LC")
     both = sorted(first.keys() & second.keys())
@@ -318,23 +341,29 @@ def unchanged(count=20, seed=11):
     first = {(r[0][:8], r[1]): r for r in rows if r[0].endswith("_ses-1")}
     return [
         [*r[:4], f"{float(first[r[0][:8], r[1]][4]) + 0.4 * rng.normal():.5f}", *r[5:]]
-        if r[0].endswith("_ses-2") else r for r in rows
-    ]  # fmt: skip
+        if r[0].endswith("_ses-2")
+        else r
+        for r in rows
+    ]
 
 
 def test_detectable_change_of_repeated_scans(tmp_path):
     rows, people = made_up(12, sessions=2)
     repeated, _ = write(tmp_path / "repeated", unchanged(), people)
     paths = write(tmp_path, rows, people)
-    run(*paths, tmp_path / "out", repeated=repeated, say=lambda line: None)
+    run(*paths, tmp_path / "out", repeated=repeated, log=lambda line: None)
     values = {(r[0], r[2], r[3]): float(r[4]) for r in unchanged()}
     for row in table(tmp_path / "out" / "mfi_change.csv"):
         differences = [
-            np.mean([values[f"sub-{i:04d}_ses-2", row["muscle"], side]
-                     - values[f"sub-{i:04d}_ses-1", row["muscle"], side]
-                     for side in ("left", "right")])
+            np.mean(
+                [
+                    values[f"sub-{i:04d}_ses-2", row["muscle"], side]
+                    - values[f"sub-{i:04d}_ses-1", row["muscle"], side]
+                    for side in ("left", "right")
+                ]
+            )
             for i in range(1, 21)
-        ]  # fmt: skip
+        ]
         smallest = float(row["smallest_detectable_change_points"])
         assert smallest == pytest.approx(1.96 * np.std(differences, ddof=1), rel=1e-5)
         assert row["detectable_from"] == "repeated scans"
@@ -404,8 +433,12 @@ def test_page_is_whole(finished):
         if line.startswith("| ---"):
             assert widths[i - 1] == widths[i] == widths[i + 1]
     assert not {"nan", "None", "inf"} & set(" ".join(lines).split())
-    for name in ("figure5_mfi_by_muscle", "figure6_mfi_by_age", "figure6_mfi_by_bmi",
-                 "figure_mfi_pairs"):  # fmt: skip
+    for name in (
+        "figure5_mfi_by_muscle",
+        "figure6_mfi_by_age",
+        "figure6_mfi_by_bmi",
+        "figure_mfi_pairs",
+    ):
         assert f"]({name}.png)" in text and (folder / "out" / f"{name}.png").exists()
     sex = table(folder / "out" / "mfi_sex.csv")[0]
     assert f"| MFSS | {float(sex['mean_female_percent']):.1f} (" in text
@@ -423,10 +456,10 @@ def test_same_input_same_bytes_and_nothing_old_is_left(tmp_path):
     out.mkdir()
     for name in ("mfi_change.csv", "volume_change_participants.csv", "notes.txt"):
         (out / name).write_text("old")
-    run(*paths, out, sessions=("1",), say=str)
+    run(*paths, out, sessions=("1",), log=str)
     before = {p.name: p.read_bytes() for p in out.iterdir()}
     assert not any("change" in name for name in before)
-    run(*paths, out, sessions=("1",), say=str)
+    run(*paths, out, sessions=("1",), log=str)
     assert before == {p.name: p.read_bytes() for p in out.iterdir()}
 
 
@@ -446,8 +479,11 @@ def test_figure_5_shows_everybody_once_and_the_means(finished):
     _, cohort, _ = finished
     sex = analyse(cohort, MFI)["sex"]
     (ax,) = muscles_figure(cohort, sex, MFI).axes
-    clouds = [np.asarray(c.get_offsets()) for c in ax.collections
-              if hasattr(c, "get_sizes") and len(c.get_sizes())]  # fmt: skip
+    clouds = [
+        np.asarray(c.get_offsets())
+        for c in ax.collections
+        if hasattr(c, "get_sizes") and len(c.get_sizes())
+    ]
     assert len(clouds) == 14
     for k in range(7):
         for half, code in enumerate((1, 0)):
@@ -462,8 +498,9 @@ def test_figure_5_shows_everybody_once_and_the_means(finished):
     np.testing.assert_allclose(means, wanted)
 
 
-@pytest.mark.parametrize("covariate, field", [("age_years", "age_years"),
-                                              ("bmi_kg_m2", "bmi")])  # fmt: skip
+@pytest.mark.parametrize(
+    "covariate, field", [("age_years", "age_years"), ("bmi_kg_m2", "bmi")]
+)
 def test_figure_6_draws_the_models_line(finished, covariate, field):
     _, cohort, _ = finished
     tables = analyse(cohort, MFI)
@@ -543,8 +580,10 @@ def same_age_and_bmi(rows, people):
 @pytest.mark.parametrize(
     "edit, message",
     [
-        (set_cell("people", 2, 2, "W"),
-         r"participants.tsv, line 4 \(sub-0003\): sex must be M, F, .*, got 'W'"),
+        (
+            set_cell("people", 2, 2, "W"),
+            r"participants.tsv, line 4 \(sub-0003\): sex must be M, F, .*, got 'W'",
+        ),
         (set_cell("people", 2, 2, "1"), "got '1'; correct the row, or write n/a"),
         (set_cell("people", 2, 1, "old"), "line 4 .*age must be .* from 0 to 120"),
         (set_cell("people", 2, 1, "336"), "age must be .* got '336'"),
@@ -557,10 +596,14 @@ def same_age_and_bmi(rows, people):
         (everybody(1, "40"), "participants.tsv: age is 40 in all 12 participants"),
         (everybody(3, "25"), "bmi is 25 in all 12 participants"),
         (same_age_and_bmi, "sex, age and BMI .* are not independent"),
-        (lambda r, p: p.__setitem__(slice(5, None), []),
-         "5 participants have all muscles, sex, age and BMI, but .* at least 6"),
-        (lambda r, p: [x.__setitem__(0, "other" + x[0]) for x in p],
-         "no scan is of a participant: .* such as sub-0001, .* such as othersub-0001"),
+        (
+            lambda r, p: p.__setitem__(slice(5, None), []),
+            "5 participants have all muscles, sex, age and BMI, but .* at least 6",
+        ),
+        (
+            lambda r, p: [x.__setitem__(0, "other" + x[0]) for x in p],
+            "no scan is of a participant: .* such as sub-0001, .* such as othersub",
+        ),
         (lambda r, p: r.append(r[20]), r"line 170 \(sub-0002, .*in line 22 already"),
         (lambda r, p: r.clear(), "measurements.csv has no rows"),
         (set_cell("rows", 0, 1, "2"), r"label '2' is not that of this muscle and side"),
@@ -569,14 +612,20 @@ def same_age_and_bmi(rows, people):
         (set_cell("rows", 0, 0, ""), "measurements.csv, line 2: no scan is named"),
         (constant("LC", 4, "12"), "measurements.csv: the MFI of LC is the same"),
         (constant("LC", 5, "12"), "the volume of LC is the same in everybody .12."),
-        (lambda r, p: r.__setitem__(slice(None), [x for x in r if x[2] == "LC"]),
-         "only LC is there on both sides"),
-        (lambda r, p: r.extend([[x[0] + "_run-2", *x[1:]] for x in r[:14]]),
-         "sub-0001 and sub-0001_run-2 are scans of the same participant"),
-        (lambda r, p: r.extend([[x[0] + "_ses-2", *x[1:]] for x in r[:14]]),
-         r"sessions \(none\), 2; say which to use"),
+        (
+            lambda r, p: r.__setitem__(slice(None), [x for x in r if x[2] == "LC"]),
+            "only LC is there on both sides",
+        ),
+        (
+            lambda r, p: r.extend([[x[0] + "_run-2", *x[1:]] for x in r[:14]]),
+            "sub-0001 and sub-0001_run-2 are scans of the same participant",
+        ),
+        (
+            lambda r, p: r.extend([[x[0] + "_ses-2", *x[1:]] for x in r[:14]]),
+            r"sessions \(none\), 2; say which to use",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_tables_are_refused_with_what_to_do(tmp_path, edit, message):
     rows, people = made_up(12)
     rows, people = case([list(r) for r in rows], people, edit)

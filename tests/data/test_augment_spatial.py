@@ -135,9 +135,12 @@ def test_mirror_alone_is_a_flip_with_sides_exchanged():
     key = jax.random.key(0)
     got, got_labels = warped(key, image, labels, window=WINDOW, settings=settings)
     kept = warped(
-        key, image, labels, window=WINDOW,
+        key,
+        image,
+        labels,
+        window=WINDOW,
         settings=settings._replace(exchange_labels=False),
-    )[1]  # fmt: skip
+    )[1]
     mirrored = indices(key, 8, WINDOW, settings)[1]
     assert set(mirrored) == {False, True}
     for k, flip in enumerate(mirrored):
@@ -187,8 +190,11 @@ def test_landmark_turns_in_millimetres():
         blob = np.exp(-((((grid(shape) - at) / sd) ** 2).sum(0)) / 2)
         index = sample_coordinates(
             affine_matrix(jnp.asarray(angle), jnp.asarray(zoom), SPACING_MM),
-            False, None, shape, middle(shape),
-        )  # fmt: skip
+            False,
+            None,
+            shape,
+            middle(shape),
+        )
         moved = np.asarray(resample(blob[..., None].astype("f4"), index))[..., 0]
         centroid = (grid(shape) * moved).sum((1, 2, 3)) / moved.sum()
         x, y, z = angle

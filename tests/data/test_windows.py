@@ -298,7 +298,7 @@ def test_workers_change_nothing(tmp_path):
     for workers in (1, 3):
         folder = tmp_path / f"cache{workers}"
         done = cache_volumes(
-            scans, RECIPE, folder, advance=seen.append, workers=workers
+            scans, RECIPE, folder, on_progress=seen.append, workers=workers
         )
         results.append([(v.name, v.image.parent.name, v.counts) for v in done])
         assert not [p for p in folder.iterdir() if p.name.startswith(".")]
@@ -367,7 +367,7 @@ def test_all_unfit_scans_are_named_and_the_others_kept(tmp_path):
     with pytest.raises(ValueError) as caught:
         cached(tmp_path)
     first, *lines = str(caught.value).splitlines()
-    assert first.startswith("4 of 5 scan(s) cannot be used; mend")
+    assert first.startswith("4 of 5 scan(s) cannot be used; hint")
     for line, name, reason in zip(
         lines,
         ("air", "empty", "foreign", "other"),
@@ -413,7 +413,7 @@ def test_warnings_are_said_each_time(tmp_path):
     save(tmp_path, "c", scene(2))
     for _ in range(2):
         said: list[str] = []
-        cached(tmp_path, say=said.append)
+        cached(tmp_path, log=said.append)
         sides, phases = said
         assert sides.startswith("a: left and right are exchanged in 7 of 7")
         assert phases.startswith("b: in-phase and out-of-phase are probably exchanged")
@@ -431,7 +431,7 @@ def test_water_and_fat_are_read_only_where_needed(tmp_path):
     for role, sign in (("water", 1), ("fat", -1)):
         save_nifti(only / f"b_{role}.nii", (in_phase + sign * out_phase) / 2, affine)
     save_nifti(only / "b_dseg.nii", labels, affine)
-    (volume,) = cached(only, say=lambda text: None)
+    (volume,) = cached(only, log=lambda text: None)
     np.testing.assert_allclose(loaded(volume)[0], loaded(before)[0], atol=1e-3)
 
 

@@ -141,8 +141,11 @@ def test_another_set_of_predictions(study):
     assert all(float(r["difference"]) < 0 and float(r["mean_other"]) == 1 for r in dice)
     from scipy import stats
 
-    own = [float(r["dice"]) for r in table(study / "out" / "scans.csv")
-           if r["muscle"] == "LS" and r["side"] == "left"]  # fmt: skip
+    own = [
+        float(r["dice"])
+        for r in table(study / "out" / "scans.csv")
+        if r["muscle"] == "LS" and r["side"] == "left"
+    ]
     row = next(r for r in dice if r["muscle"] == "LS_L")
     assert float(row["p_t_test"]) == pytest.approx(
         stats.ttest_rel(own, np.ones(4)).pvalue, rel=1e-4
@@ -172,24 +175,27 @@ def test_an_empty_prediction_counts(study):
 
 
 @pytest.mark.parametrize(
-    "mend, message",
+    "hint, message",
     [
         (lambda p: (p / "masks").rename(p / "other"), "not a folder"),
         (lambda p: [f.unlink() for f in (p / "masks").iterdir()], "no NIfTI"),
         (
-            lambda p: [f.rename(f.with_name("x" + f.name)) for f in
-                       list((p / "masks").iterdir())],
+            lambda p: [
+                f.rename(f.with_name("x" + f.name))
+                for f in list((p / "masks").iterdir())
+            ],
             "no scan has a mask in both",
         ),
         (
-            lambda p: save_nifti(p / "masks" / "b" / "s1_seg.nii.gz", muscles([6] * 14),
-                                 AFFINE),
+            lambda p: save_nifti(
+                p / "masks" / "b" / "s1_seg.nii.gz", muscles([6] * 14), AFFINE
+            ),
             "2 masks of s1",
         ),
     ],
-)  # fmt: skip
-def test_bad_folders(study, capsys, mend, message):
-    mend(study)
+)
+def test_bad_folders(study, capsys, hint, message):
+    hint(study)
     assert evaluate(study / "masks", study / "scans", "-o", study / "out") == 2
     assert message in capsys.readouterr().err
 
@@ -212,8 +218,14 @@ def test_calibration_stands_beside_the_raw_value(
 ):
     scans, slopes = save_pair(tmp_path / "in", two_blobs), tmp_path / "c.json"
     slopes.write_text(json.dumps({"slopes": {"SCM_R": {"mfi_percent": 0.8}}}))
-    run = ["infer", str(scans), "-o", str(tmp_path / "out"), "--weights",
-           str(threshold_weights)]  # fmt: skip
+    run = [
+        "infer",
+        str(scans),
+        "-o",
+        str(tmp_path / "out"),
+        "--weights",
+        str(threshold_weights),
+    ]
     assert main(run) == 0
     plain = table(tmp_path / "out" / "measurements.csv")
     assert "mfi_calibrated_percent" not in plain[0]

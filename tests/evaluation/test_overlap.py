@@ -69,10 +69,14 @@ def test_empty_and_full_masks():
     found = overlap_measures(confusion(two, one))
     nan = np.nan
     expected = {
-        "dice": (0, 0, nan), "jaccard": (0, 0, nan), "conformity": (nan, nan, nan),
-        "tpr": (0, nan, nan), "tnr": (1, 1 - 240 / 960, nan), "ppv": (nan, 0, nan),
+        "dice": (0, 0, nan),
+        "jaccard": (0, 0, nan),
+        "conformity": (nan, nan, nan),
+        "tpr": (0, nan, nan),
+        "tnr": (1, 1 - 240 / 960, nan),
+        "ppv": (nan, 0, nan),
         "volume_ratio": (0, nan, nan),
-    }  # fmt: skip
+    }
     for name in MEASURES:
         np.testing.assert_allclose(found[name][:3], expected[name], err_msg=name)
     full = np.ones_like(one)

@@ -61,7 +61,7 @@ def save_scan(folder, name="sub-1", axes="RAS", turn=STRAIGHT, mirrored=False):
 def draw(folder, **options):
     said = []
     problems = write_figures(
-        folder / "scans", folder / "masks", folder / "out", say=said.append, **options
+        folder / "scans", folder / "masks", folder / "out", log=said.append, **options
     )
     return problems, said
 
@@ -202,7 +202,7 @@ def test_a_single_mask_for_a_single_scan(tmp_path, monkeypatch):
     monkeypatch.setattr(paper, "save_page", lambda figure, path: None)
     said = []
     write_figures(
-        tmp_path / "scans", mask, tmp_path / "out", page=False, say=said.append
+        tmp_path / "scans", mask, tmp_path / "out", page=False, log=said.append
     )
     assert said == ["sub-1: drawn"]
     save_scan(tmp_path, "sub-2")

@@ -291,14 +291,23 @@ def test_side_car_tells_where_a_result_comes_from(
     assert sidecar["Identity"]["settings"]["mode"] == "whole"
     assert "Not for clinical use" in sidecar["Limits"]
     assert set(sidecar["Seconds"]) == {
-        "read", "preprocess", "network", "measure", "write",
-    }  # fmt: skip
+        "read",
+        "preprocess",
+        "network",
+        "measure",
+        "write",
+    }
     names = {p.name for p in out.iterdir()}
     assert names == {
-        "sub-1_dseg.nii.gz", "sub-1_dseg.json", "sub-1_qc.png", "measurements.csv",
-        "measurements_slices.csv", "failures.csv", "labels_itksnap.txt",
+        "sub-1_dseg.nii.gz",
+        "sub-1_dseg.json",
+        "sub-1_qc.png",
+        "measurements.csv",
+        "measurements_slices.csv",
+        "failures.csv",
+        "labels_itksnap.txt",
         "labels_slicer.ctbl",
-    }  # fmt: skip
+    }
 
 
 def test_a_volume_beyond_memory_falls_back_to_windows(
@@ -563,10 +572,20 @@ def test_niftynets_own_result_comes_out(case, golden, tmp_path):
     window, border, padding = CASES[case]
     with optimised():
         status = infer(
-            golden / case / "images", "-o", tmp_path, "--mode", "windows",
-            "--weights", golden / "net_small" / "models" / "model.ckpt-1",
-            "--window", *window, "--border", *border, "--padding", *padding,
-        )  # fmt: skip
+            golden / case / "images",
+            "-o",
+            tmp_path,
+            "--mode",
+            "windows",
+            "--weights",
+            golden / "net_small" / "models" / "model.ckpt-1",
+            "--window",
+            *window,
+            "--border",
+            *border,
+            "--padding",
+            *padding,
+        )
     assert status == 0
     (ours,) = tmp_path.glob("*_dseg.nii.gz")
     (theirs,) = (golden / case / "expected").glob("*.nii.gz")

@@ -127,8 +127,10 @@ def test_muscles_of_one_level_end_together(other, missed):
 
 
 def test_what_most_do_not_reach_none_reaches():
-    boxes = {n: box(slice(4, 9), slice(4 * i, 4 * i + 4)) for i, n in
-             enumerate((1, 2, 9, 10))}  # fmt: skip
+    boxes = {
+        n: box(slice(4, 9), slice(4 * i, 4 * i + 4))
+        for i, n in enumerate((1, 2, 9, 10))
+    }
     logits = logits_of(boxes)
     logits[:4, 5:11, 3, 1] = 8.0  # right MFSS alone goes on
     before, after = found(logits, places_of(12))
@@ -137,8 +139,9 @@ def test_what_most_do_not_reach_none_reaches():
 
 
 def test_a_large_muscle_counts_no_more_than_a_small_one():
-    boxes = {n: box(slice(4, 9), slice(2 * i, 2 * i + 2)) for i, n in
-             enumerate((2, 9, 10))}  # fmt: skip
+    boxes = {
+        n: box(slice(4, 9), slice(2 * i, 2 * i + 2)) for i, n in enumerate((2, 9, 10))
+    }
     large = box(slice(4, 9), slice(8, 20), slice(0, 18))
     logits = logits_of(boxes | {1: large})
     logits[8:, :, 3, 1] = 8.0
@@ -175,9 +178,9 @@ def test_thin_slices_are_completed_as_far_as_a_plane_of_logits_reaches():
 
 @pytest.mark.parametrize("label", [0, 5])
 def test_few_slices_or_none_are_left_alone(label):
-    mask = box(slice(3, 6)) & (np.arange(20)[:, None, None] < np.array(
-        [0, 0, 0, 6, 12, 12, 0, 0, 0, 0, 0, 0]
-    ))  # fmt: skip
+    mask = box(slice(3, 6)) & (
+        np.arange(20)[:, None, None] < np.array([0, 0, 0, 6, 12, 12, 0, 0, 0, 0, 0, 0])
+    )
     before, after = found(logits_of({label: mask}), places_of(12))
     np.testing.assert_array_equal(before, after)
 
@@ -192,8 +195,9 @@ def test_nothing_is_added_where_nothing_was_predicted():
 
 def test_a_mirrored_neck_gives_the_mirrored_labels():
     rng = np.random.default_rng(0)
-    logits = logits_of({1: box(slice(3, 9), slice(2, 8)), 2: box(slice(2, 8),
-                       slice(12, 18))})  # fmt: skip
+    logits = logits_of(
+        {1: box(slice(3, 9), slice(2, 8)), 2: box(slice(2, 8), slice(12, 18))}
+    )
     logits += rng.normal(0, 3, logits.shape).astype(np.float32)
     _, one = found(logits, places_of(12))
     _, other = found(logits[::-1], places_of(12))

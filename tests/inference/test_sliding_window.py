@@ -96,9 +96,14 @@ def test_whole_mode_is_one_window_over_everything():
 
 
 @pytest.mark.parametrize(
-    ("window", "border"), [((30, 8, 8), (0, 0, 0)), ((0, 8, 8), (0, 0, 0)),
-                           ((8, 8, 8), (4, 0, 0)), ((8, 8, 8), (-1, 0, 0))]
-)  # fmt: skip
+    ("window", "border"),
+    [
+        ((30, 8, 8), (0, 0, 0)),
+        ((0, 8, 8), (0, 0, 0)),
+        ((8, 8, 8), (4, 0, 0)),
+        ((8, 8, 8), (-1, 0, 0)),
+    ],
+)
 def test_impossible_windows_are_refused(window, border):
     with pytest.raises(ValueError, match="window"):
         check_windows(window, border)
@@ -157,9 +162,14 @@ def test_one_window_at_a_scans_voxels_is_whole_mode(passes, slices_whole):
     how = {"passes": passes, "slices_whole": slices_whole}
     whole = segment_whole(variables, image, margin, shape=shape, **how)
     found = segment_windows_at(
-        variables, image, margin, shape, window=(48, 32, 16), border=(8, 8, 4),
+        variables,
+        image,
+        margin,
+        shape,
+        window=(48, 32, 16),
+        border=(8, 8, 4),
         **how,
-    )  # fmt: skip
+    )
     np.testing.assert_array_equal(found.labels, whole.labels)
     np.testing.assert_allclose(found.confidence, whole.confidence, rtol=1e-4)
     assert len(np.unique(whole.labels)) > 2

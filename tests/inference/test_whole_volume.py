@@ -33,8 +33,10 @@ def test_labels_of_upsampled_logits_without_upsampling_them():
 def test_labels_of_logits_that_have_every_slice():
     logits = np.random.default_rng(0).normal(size=(2, 4, 3, 5, 15)).astype(np.float32)
     labels, _ = upsampled_labels(logits, 1)
-    fine = [np.asarray(upsample(np.repeat(logits[:, :, :, k : k + 1], 2, 3), 2))
-            for k in range(5)]  # fmt: skip
+    fine = [
+        np.asarray(upsample(np.repeat(logits[:, :, :, k : k + 1], 2, 3), 2))
+        for k in range(5)
+    ]
     one = np.concatenate([v[:, :, :, :1] for v in fine], axis=3)
     np.testing.assert_array_equal(labels, one.argmax(-1))
 
@@ -51,9 +53,12 @@ def test_labels_at_places_between_logits(step):
     labels, confidence = labels_at(logits, tuple(places))
     at = np.stack(np.meshgrid(*at, indexing="ij"))
     fine = np.stack(
-        [map_coordinates(logits[..., k], at, order=1, mode="nearest")
-         for k in range(15)], -1,
-    )  # fmt: skip
+        [
+            map_coordinates(logits[..., k], at, order=1, mode="nearest")
+            for k in range(15)
+        ],
+        -1,
+    )
     np.testing.assert_array_equal(labels, fine.argmax(-1))
     probability = np.asarray(jax.nn.softmax(fine)).max(-1)
     np.testing.assert_allclose(confidence, probability, rtol=1e-4)
@@ -141,7 +146,7 @@ def test_a_margin_is_input_only(by_position):
 
 @pytest.mark.parametrize(
     ("shape", "margin"), [((64, 48, 24), (22, 17, 8)), ((48, 32, 24), (3, 0, 9))]
-)  # fmt: skip
+)
 def test_leaving_out_the_margin_changes_nothing_inside(shape, margin):
     """Layers computed for the inside only give exactly what they give in the whole."""
     rng = np.random.default_rng(0)

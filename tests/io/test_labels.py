@@ -40,7 +40,7 @@ def found(root: Path) -> dict[str, tuple[str, str]]:
 def only_problem(root: Path) -> tuple[list[str], str]:
     scans, (problem,) = find_labelled(root)
     return [s.scan.name for s in scans], f"{problem.scan}: {problem.message}; " + (
-        problem.mend
+        problem.hint
     )
 
 

@@ -260,7 +260,7 @@ def test_missing_partner_is_named(tmp_path, name, partner):
     assert files_of(problem, tmp_path) == [name]
     assert Path(name).name in problem.message
     assert f"expected {partner})" in problem.message
-    assert "--in-phase" in problem.mend
+    assert "--in-phase" in problem.hint
     assert only_scan(make(tmp_path, partner)).files  # and the advice works
 
 
@@ -307,7 +307,7 @@ def test_one_role_twice_is_ambiguous(tmp_path, first, second):
     assert set(files_of(problem, tmp_path)) == {first, second}
     assert "2 in-phase images" in problem.message
     assert all(Path(name).name in problem.message for name in (first, second))
-    assert "Keep one" in problem.mend
+    assert "Keep one" in problem.hint
 
 
 def test_two_roles_in_one_name_are_reported(tmp_path):
@@ -345,7 +345,7 @@ def test_the_searched_folder_itself_lends_no_role(tmp_path):
     make(tmp_path, "IN/a.nii", "OPP/a.nii")
     scans, problems = find_scans(tmp_path / "IN")
     assert scans == [] and len(problems) == 1
-    assert "_inphase/_outphase" in problems[0].mend
+    assert "_inphase/_outphase" in problems[0].hint
 
 
 # Siemens: 3 T in-phase 2.46 ms, out-of-phase 1.23 ms; twice that at 1.5 T.
@@ -416,7 +416,7 @@ def test_echo_without_usable_sidecar_is_a_problem(tmp_path, content):
     problem = only_problem(tmp_path)
     assert files_of(problem, tmp_path) == ["a_e1.nii", "a_e2.nii"]
     assert problem.message.startswith("a_e2.nii: ")
-    assert "--in-phase" in problem.mend
+    assert "--in-phase" in problem.hint
 
 
 @pytest.mark.parametrize("garbage", [b"{", b"\xff\xfe\x00"])
@@ -482,7 +482,7 @@ def test_names_still_equal_are_problems(tmp_path, stems):
     scans, problems = find_scans(tmp_path)
     clashing = [p for p in problems if "another scan" in p.message]
     assert len(clashing) == 2
-    assert all(problem.files and problem.mend for problem in clashing)
+    assert all(problem.files and problem.hint for problem in clashing)
     kept = {scan.name.casefold() for scan in scans}
     assert not kept & {problem.scan.casefold() for problem in clashing}
 
@@ -571,7 +571,7 @@ def test_nothing_found_lists_the_endings(tmp_path, names):
     scans, problems = find_scans(make(tmp_path, *names))
     assert scans == [] and len(problems) == 1
     for ending in ("_inphase", "_OPP", "_IP", "_0000", "_water", "_W"):
-        assert ending in problems[0].mend
+        assert ending in problems[0].hint
     assert all(name in problems[0].message for name in names if ".nii" in name)
 
 
@@ -580,14 +580,14 @@ def test_nothing_found_lists_the_endings(tmp_path, names):
 )
 def test_dicom_without_nifti_asks_for_conversion(tmp_path, name):
     scans, (problem,) = find_scans(make(tmp_path, name))
-    assert scans == [] and "dcm2niix" in problem.mend and "DICOM" in problem.message
+    assert scans == [] and "dcm2niix" in problem.hint and "DICOM" in problem.message
     make(tmp_path, "a_IN.nii", "a_OPP.nii")
     assert only_scan(tmp_path).has_pair
 
 
 def test_dicom_beside_unrecognised_nifti_lists_the_endings(tmp_path):
     _, (problem,) = find_scans(make(tmp_path, "a.dcm", "scout.nii"))
-    assert "_inphase" in problem.mend
+    assert "_inphase" in problem.hint
 
 
 def test_problems_in_natural_order(tmp_path):
@@ -696,7 +696,7 @@ def test_siemens_files_pair(real_scans, limb):
 def test_real_dicom_asks_for_conversion(real_scans):
     for folder in ("siemens_two_echo_classic", "philips_enhanced"):
         _, (problem,) = find_scans(real_scans / "dicom" / folder)
-        assert "dcm2niix" in problem.mend
+        assert "dcm2niix" in problem.hint
 
 
 def test_real_neck_files_without_roles(real_scans):

@@ -229,8 +229,10 @@ def test_dropout_is_off_unless_asked_for_and_training():
         np.testing.assert_allclose(dropped[kept], 2 * trained[kept], rtol=1e-5)
         assert 0.1 < kept.sum() / (trained != 0).sum() < 0.9
         if "spatial_keep_prob" in options:  # whole channels, the same for the batch
-            assert all(np.all(kept[..., c] == (trained[..., c] != 0)) or
-                       not kept[..., c].any() for c in range(8))  # fmt: skip
+            assert all(
+                np.all(kept[..., c] == (trained[..., c] != 0)) or not kept[..., c].any()
+                for c in range(8)
+            )
 
 
 def test_the_last_unit_of_a_block_does_not_drop():

@@ -178,8 +178,10 @@ def test_weights_of_wrong_shape_damaged_or_edited_are_refused(random_weights, tm
 
 def test_tables_hold_any_tensor(tmp_path):
     rng = np.random.default_rng(0)
-    tensors = {f"scope/{'x' * i}/w_{i}": rng.normal(size=(1,) * (i % 4) + (i,))
-               for i in range(1, 300)}  # fmt: skip
+    tensors = {
+        f"scope/{'x' * i}/w_{i}": rng.normal(size=(1,) * (i % 4) + (i,))
+        for i in range(1, 300)
+    }
     tensors["scalar"] = np.float32(3)
     write_checkpoint(tmp_path / "c", tensors)
     back = read_checkpoint(tmp_path / "c")

@@ -30,9 +30,15 @@ from cervjax.phantom.tissues import CODES
 
 pytestmark = pytest.mark.xdist_group("phantom_body")
 
-TABLE_1 = {"MFSS": "C4 C5 C6", "LC": "C3 C4 C5 C6", "SPCap": "C3 C4 C5",
-           "SSCap": "C3 C4 C5", "SCM": "C4 C5 C6", "TR": "C6",
-           "LS": "C5 C6"}  # fmt: skip
+TABLE_1 = {
+    "MFSS": "C4 C5 C6",
+    "LC": "C3 C4 C5 C6",
+    "SPCap": "C3 C4 C5",
+    "SSCap": "C3 C4 C5",
+    "SCM": "C4 C5 C6",
+    "TR": "C6",
+    "LS": "C5 C6",
+}
 INVESTED = ("TR", "SCM")
 LEVELS = dict(zip("C2 C3 C4 C5 C6 C7 T1".split(), range(2, 9), strict=True))
 AGE_SLOPE = {"MFSS": 0.16, "LC": 0.15, "SSCap": 0.16}
@@ -85,8 +91,9 @@ def test_levels_lie_on_each_other():
 
 def test_sections_between_sections_by_hand():
     square = np.array([[0, 0], [1, 0], [1, 1], [0, 1.0]])
-    one = Structure("s", "fat", 0, 1, np.array([0.0, 10.0]),
-                    np.stack([square, 3 * square]))  # fmt: skip
+    one = Structure(
+        "s", "fat", 0, 1, np.array([0.0, 10.0]), np.stack([square, 3 * square])
+    )
     index, xy = one.at(np.array([-1.0, 0.0, 2.5, 10.0, 10.5]))
     np.testing.assert_array_equal(index, [1, 2, 3])
     np.testing.assert_allclose(xy, [square, 1.5 * square, 3 * square])
@@ -94,8 +101,14 @@ def test_sections_between_sections_by_hand():
 
 def test_what_reaches_the_end_of_the_atlas_goes_on():
     square = np.array([[0, 0], [1, 0], [1, 1], [0, 1.0]])
-    one = Structure("s", "fat", 0, 1, np.array([-60.0, 0.0, 60.0]),
-                    np.stack([square, 2 * square, 3 * square]))  # fmt: skip
+    one = Structure(
+        "s",
+        "fat",
+        0,
+        1,
+        np.array([-60.0, 0.0, 60.0]),
+        np.stack([square, 2 * square, 3 * square]),
+    )
     index, xy = one.at(np.array([-75.0, 30.0, 70.0]))
     np.testing.assert_array_equal(index, [0, 1, 2])
     np.testing.assert_allclose(xy, [square, 2.5 * square, 3 * square])
@@ -155,9 +168,22 @@ def test_muscles_lie_on_their_sides(neck):
 
 
 def test_neck_is_the_right_way_round(neck):
-    at = {n: centre_mm(neck.body, neck.body.tissue == CODES[n]) for n in
-          ("1", "3", "7", "9", "11", "13", "cord", "disc", "thyroid", "lung",
-           "tongue")}  # fmt: skip
+    at = {
+        n: centre_mm(neck.body, neck.body.tissue == CODES[n])
+        for n in (
+            "1",
+            "3",
+            "7",
+            "9",
+            "11",
+            "13",
+            "cord",
+            "disc",
+            "thyroid",
+            "lung",
+            "tongue",
+        )
+    }
     fore_to_aft = ["thyroid", "3", "cord", "1", "7", "11"]
     y = [at[name][1] for name in fore_to_aft]
     assert y == sorted(y, reverse=True)
@@ -202,14 +228,16 @@ def test_investing_fascia_is_as_thick_as_drawn(neck):
     """About TR and SCM; the others keep their own thin sheath."""
     middle = np.abs(positions(neck.body)[0] - np.mean(level_bounds_mm()["C6"])) < 4
     thin, thick = (
-        build_body(neck.subject._replace(investing_fascia_mm=mm))
-        for mm in (0.5, 1.2)
-    )  # fmt: skip
+        build_body(neck.subject._replace(investing_fascia_mm=mm)) for mm in (0.5, 1.2)
+    )
     before, after = thin.tissue[middle], thick.tissue[middle]
     invested = np.isin(before, [m.label for m in MUSCLES if m.abbreviation in INVESTED])
-    away_mm = np.stack([
-        distance_transform_edt(~plane, sampling=thin.step_mm[1:]) for plane in invested
-    ])  # fmt: skip
+    away_mm = np.stack(
+        [
+            distance_transform_edt(~plane, sampling=thin.step_mm[1:])
+            for plane in invested
+        ]
+    )
     away_mm -= thin.step_mm[1] / 2  # from the outline, not from the last voxel's centre
     fat = before == CODES["fat"]
     sheathed = after == CODES["fascia"]
@@ -228,10 +256,12 @@ def test_fused_level_and_thick_fat(neck):
     z, y, x = positions(plain)
     bounds = level_bounds_mm()
     disc = [
-        [(body.tissue[np.abs(z - bounds[n][0]) < 4] == CODES["disc"]).sum()
-         for n in ("C3", "C4", "C5")]
+        [
+            (body.tissue[np.abs(z - bounds[n][0]) < 4] == CODES["disc"]).sum()
+            for n in ("C3", "C4", "C5")
+        ]
         for body in (plain, changed)
-    ]  # fmt: skip
+    ]
     assert disc[1][1] == 0 and disc[0][1] > 0  # index 2 is the disc below C4
     assert (disc[1][0], disc[1][2]) == (disc[0][0], disc[0][2])
     behind = [
@@ -281,8 +311,15 @@ def test_infiltration_of_the_cohort(people):
 
 def test_effects_on_infiltration(people):
     female = column(people, "sex") == "F"
-    x = np.stack([np.ones(COHORT), female, column(people, "age_years") - 34.2,
-                  column(people, "bmi") - 25], 1)  # fmt: skip
+    x = np.stack(
+        [
+            np.ones(COHORT),
+            female,
+            column(people, "age_years") - 34.2,
+            column(people, "bmi") - 25,
+        ],
+        1,
+    )
     effects, *_ = np.linalg.lstsq(x, column(people, "mfi_percent"), rcond=None)
     _, sex, slope, bmi = effects
     assert sex.mean() == pytest.approx(1.8, abs=0.3)
@@ -404,8 +441,13 @@ def test_mean_fat_of_the_muscles_survives_rounding_to_bytes(neck):
 
 def test_fat_of_other_tissues(neck):
     codes = neck.codes
-    for name, low, high in (("fat", 90, 98), ("cord", 0, 1), ("csf", 0, 1),
-                            ("marrow", 30, 55), ("tongue", 5, 25)):  # fmt: skip
+    for name, low, high in (
+        ("fat", 90, 98),
+        ("cord", 0, 1),
+        ("csf", 0, 1),
+        ("marrow", 30, 55),
+        ("tongue", 5, 25),
+    ):
         found = 100 * (codes[neck.body.tissue == CODES[name]] & 255).mean() / 255
         assert low <= found <= high, name
 

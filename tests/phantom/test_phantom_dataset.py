@@ -125,7 +125,7 @@ def test_every_file_has_its_place(clean):
 def test_workers_do_not_change_a_byte(clean, tmp_path):
     names = []
     write_dataset(
-        tmp_path, 2, severity="clean", seed=2, workers=2, advance=names.append
+        tmp_path, 2, severity="clean", seed=2, workers=2, on_progress=names.append
     )
     assert names == ["sub-0001", "sub-0002"]
     assert hashes(tmp_path) == hashes(clean[0])
@@ -148,7 +148,7 @@ def test_interrupted_call_is_taken_up(coarse, tmp_path):
     write_dataset(tmp_path / "whole", 1, severity="clean", seed=2)
     folder = tmp_path / "part"
     with pytest.raises(KeyboardInterrupt):
-        write_dataset(folder, 1, severity="clean", seed=2, advance=stop)
+        write_dataset(folder, 1, severity="clean", seed=2, on_progress=stop)
     image = file_of(folder, "water")
     image.write_bytes(image.read_bytes()[:50])
     record = file_of(folder, "dseg").with_name("sub-0001_desc-truth.json")
@@ -169,8 +169,9 @@ def test_scans_are_found(clean):
     assert problems == []
     assert [scan.name for scan in scans] == ["sub-0001", "sub-0002"]
     for scan in scans:
-        named = dict(zip(("in_phase", "out_phase", "water", "fat"), IMAGES,
-                         strict=True))  # fmt: skip
+        named = dict(
+            zip(("in_phase", "out_phase", "water", "fat"), IMAGES, strict=True)
+        )
         assert scan.files == {
             role: file_of(folder, suffix, scan.name) for role, suffix in named.items()
         }
@@ -187,8 +188,9 @@ def test_paper_grid_in_the_header(clean):
         assert image.header.get_zooms() == pytest.approx((0.7, 0.7, 3.0))
         assert image.header.get_xyzt_units()[0] == "mm"
         assert image.header["qform_code"] == image.header["sform_code"] == 1
-        kind = {"pdff": np.float32}.get(suffix, np.int16 if suffix in IMAGES
-                                        else np.uint8)  # fmt: skip
+        kind = {"pdff": np.float32}.get(
+            suffix, np.int16 if suffix in IMAGES else np.uint8
+        )
         assert image.get_data_dtype() == kind
 
 
@@ -242,8 +244,16 @@ def test_levels_go_down_in_the_world(hard):
 def test_files_hold_the_scan(hard):
     scan = digital_scan(2, 1, "hard")
     assert scan.grid.stored_axes == "SAR"
-    fields = ("in_phase", "out_phase", "water", "fat", "labels", "full_labels",
-              "pdff_percent", "levels")  # fmt: skip
+    fields = (
+        "in_phase",
+        "out_phase",
+        "water",
+        "fat",
+        "labels",
+        "full_labels",
+        "pdff_percent",
+        "levels",
+    )
     for suffix, field in zip(IMAGES + TRUTH, fields, strict=True):
         image = nib.as_closest_canonical(nib.load(file_of(hard, suffix, "sub-0002")))
         np.testing.assert_array_equal(
@@ -286,7 +296,10 @@ def test_truth_from_the_files(clean):
     ):
         assert (row["scan"], row["participant_id"], row["session"]) == (who, who, "")
         assert (row["label"], row["muscle"], row["side"]) == (
-            str(m.label), m.abbreviation, m.side)  # fmt: skip
+            str(m.label),
+            m.abbreviation,
+            m.side,
+        )
     mask_of, image = (data_of(file_of(folder, s)) for s in ("dseg", "inphase"))
     other, full = (data_of(file_of(folder, s)) for s in ("outphase", "desc-full_dseg"))
     drawn = person(2, 0, "clean").mfi_percent
@@ -334,8 +347,9 @@ def test_two_sessions(coarse, tmp_path):
     # lain down anew, so that borders differ a little
     shown = np.array([float(r["mfi_signal_percent"]) for r in rows]).reshape(2, 14)
     fascia = [m.label - 1 for m in MUSCLES if m.abbreviation in ("MFSS", "SSCap")]
-    np.testing.assert_allclose(np.diff(shown, axis=0)[0, fascia], wanted[fascia],
-                               atol=0.9)  # fmt: skip
+    np.testing.assert_allclose(
+        np.diff(shown, axis=0)[0, fascia], wanted[fascia], atol=0.9
+    )
     first, second = (data_of(file_of(tmp_path, "inphase", n)) for n in names)
     assert np.mean(first != second) > 0.1
     alone = digital_scan(2, 1, "clean", session=2)

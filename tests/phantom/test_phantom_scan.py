@@ -31,8 +31,15 @@ from cervjax.phantom.tissues import CODES
 pytestmark = pytest.mark.xdist_group("phantom_scan")
 
 COARSE = (1.4, 1.4, 6.0, 6.0)
-TABLE_1 = {"MFSS": {4, 5, 6}, "LC": {3, 4, 5, 6}, "SPCap": {3, 4, 5},
-           "SSCap": {3, 4, 5}, "SCM": {4, 5, 6}, "TR": {6}, "LS": {5, 6}}  # fmt: skip
+TABLE_1 = {
+    "MFSS": {4, 5, 6},
+    "LC": {3, 4, 5, 6},
+    "SPCap": {3, 4, 5},
+    "SSCap": {3, 4, 5},
+    "SCM": {4, 5, 6},
+    "TR": {6},
+    "LS": {5, 6},
+}
 LEANEST = 0.01
 """Mean fat fraction of a muscle that shows more than was wanted."""
 
@@ -208,8 +215,9 @@ def test_fat_around_a_muscle_alone_is_less_than_the_muscles_own():
 
 def test_more_fat_in_one_muscle(neck, clean):
     more = np.where(np.arange(1, 15) == 9, 5.0, 0.0)
-    scan = make_scan(with_mfi(neck, neck.subject.mfi_percent + more),
-                     TIERS["clean"], (0, 0))  # fmt: skip
+    scan = make_scan(
+        with_mfi(neck, neck.subject.mfi_percent + more), TIERS["clean"], (0, 0)
+    )
     change = mfi_of(scan) - mfi_of(clean)
     assert change[8] == pytest.approx(5, abs=0.4)
     assert np.abs(np.delete(change, 8)).max() < 0.3
@@ -391,8 +399,10 @@ def test_pulsation_by_hand():
 def sphere(radius_mm, centre_mm=(2.0, -10.0, 0.0)):
     """Fat in air, on the usual grid; centre z, y, x."""
     first, step = np.array([-78.0, -122.0, -156.0]), np.array([1.0, 0.5, 0.5])
-    axes = [f + s * np.arange(n) for f, s, n in zip(first, step, (157, 445, 625),
-                                                    strict=True)]  # fmt: skip
+    axes = [
+        f + s * np.arange(n)
+        for f, s, n in zip(first, step, (157, 445, 625), strict=True)
+    ]
     square = [(a - c) ** 2 for a, c in zip(axes, centre_mm, strict=True)]
     inside = square[0][:, None, None] + square[1][:, None] + square[2] < radius_mm**2
     return Body(np.where(inside, CODES["fat"], 0).astype(np.uint8), first, step)
@@ -403,17 +413,33 @@ def sphere(radius_mm, centre_mm=(2.0, -10.0, 0.0)):
 def test_field_of_a_sphere_is_a_dipole(radius_mm, field_t):
     """But for a shim of second order, which is taken out of both."""
     hz = field_map_hz(sphere(radius_mm), field_t)
-    axes = [f + FIELD_STEP_MM * np.arange(n) - c for f, n, c in
-            zip((-78, -122, -156), hz.shape, (2, -10, 0), strict=True)]  # fmt: skip
+    axes = [
+        f + FIELD_STEP_MM * np.arange(n) - c
+        for f, n, c in zip((-78, -122, -156), hz.shape, (2, -10, 0), strict=True)
+    ]
     z, y, x = np.meshgrid(*axes, indexing="ij")
     r = np.sqrt(x**2 + y**2 + z**2)
     outside = (r > 1.2 * radius_mm) & (r < 1.9 * radius_mm)
     x, y, z, r = (v[outside] for v in (x, y, z, r))
     ppm = (-9.05 - 0.36) / 3 * (radius_mm / r) ** 3 * (3 * (z / r) ** 2 - 1)
-    shim = np.stack([np.ones_like(x), x, y, z, x * y, x * z, y * z,
-                     x * x - y * y, 2 * z * z - x * x - y * y], 1)  # fmt: skip
-    left = [v - shim @ np.linalg.lstsq(shim, v, rcond=None)[0]
-            for v in (hz[outside], 42.577 * field_t * ppm)]  # fmt: skip
+    shim = np.stack(
+        [
+            np.ones_like(x),
+            x,
+            y,
+            z,
+            x * y,
+            x * z,
+            y * z,
+            x * x - y * y,
+            2 * z * z - x * x - y * y,
+        ],
+        1,
+    )
+    left = [
+        v - shim @ np.linalg.lstsq(shim, v, rcond=None)[0]
+        for v in (hz[outside], 42.577 * field_t * ppm)
+    ]
     slope = (left[0] @ left[1]) / (left[1] @ left[1])
     assert slope == pytest.approx(1, abs=0.12)
     assert np.corrcoef(*left)[0, 1] > 0.97
@@ -469,8 +495,9 @@ def test_dephasing_of_a_slope(axis):
 
 def test_field_between_its_points():
     body = SimpleNamespace(first_mm=np.array([-10.0, 0.0, 5.0]))
-    field = np.add.outer(np.add.outer(100.0 * np.arange(4), 10 * np.arange(4)),
-                         np.arange(4))  # fmt: skip
+    field = np.add.outer(
+        np.add.outer(100.0 * np.arange(4), 10 * np.arange(4)), np.arange(4)
+    )
     at = np.array([[-10.0, -4.0], [4.0, 6.0], [5.0, 16.0]])  # z, y, x
     found = at_voxels(field, at[..., None, None], body)
     np.testing.assert_allclose(found.ravel(), [10, 150 + 15 + 2.75])

@@ -18,8 +18,14 @@ from cervjax.phantom.signal import (
 )
 from cervjax.phantom.tissues import CODES, TISSUES
 
-PEAKS = {-3.80: 0.087, -3.40: 0.693, -2.60: 0.128, -1.94: 0.004, -0.39: 0.039,
-         0.60: 0.049}  # fmt: skip
+PEAKS = {
+    -3.80: 0.087,
+    -3.40: 0.693,
+    -2.60: 0.128,
+    -1.94: 0.004,
+    -0.39: 0.039,
+    0.60: 0.049,
+}
 TE = {"in": 2.46, "out": 3.69}
 MUSCLE_T1, MUSCLE_T2STAR, FAT_T1, FAT_T2STAR = 1400, 26, 370, 16
 
@@ -172,8 +178,9 @@ def test_noise_is_rician(snr):
 
 
 def test_noise_of_the_two_channels_is_independent():
-    noise = add_noise(np.zeros((300, 200, 4), np.complex64), 2.0,
-                      np.random.default_rng(0))  # fmt: skip
+    noise = add_noise(
+        np.zeros((300, 200, 4), np.complex64), 2.0, np.random.default_rng(0)
+    )
     real, imaginary = noise.real.ravel(), noise.imag.ravel()
     assert (real.std(), imaginary.std()) == pytest.approx((2, 2), rel=0.01)
     assert np.corrcoef(real, imaginary)[0, 1] == pytest.approx(0, abs=0.01)

@@ -249,8 +249,10 @@ def test_no_common_foreground_is_an_error():
 
 
 def test_landmark_files_round_trip_and_are_checked(tmp_path):
-    landmarks = {c: tuple(float(np.float32(v)) for v in np.linspace(0, 100, 13) + i)
-                 for i, c in enumerate(CHANNELS)}  # fmt: skip
+    landmarks = {
+        c: tuple(float(np.float32(v)) for v in np.linspace(0, 100, 13) + i)
+        for i, c in enumerate(CHANNELS)
+    }
     path = tmp_path / "standardisation_models.txt"
     path.write_text(format_landmarks(landmarks))
     assert read_landmarks(path) == landmarks

@@ -61,7 +61,7 @@ def test_volumes_that_follow_slowly_are_found_in_few_rounds(
     said = []
     scan = SimpleNamespace(scan=SimpleNamespace(name="sub-1"))
     _, shift, ratio = balancing.balance(
-        load_weights(random_weights), [scan], say=said.append
+        load_weights(random_weights), [scan], log=said.append
     )
     np.testing.assert_allclose(ratio, 1, atol=0.005)
     np.testing.assert_allclose(shift, -np.log(start) / follows, atol=0.1)

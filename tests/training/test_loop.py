@@ -80,7 +80,7 @@ def config(cohort, tmp_path_factory):
 
 def run(config, workdir, **options):
     lines = []
-    status = fitting.train(config, workdir, say=lines.append, **options)
+    status = fitting.train(config, workdir, log=lines.append, **options)
     return status, lines
 
 
@@ -181,13 +181,13 @@ def test_resuming_gives_the_same_bits(cohort, uninterrupted, tmp_path, stop_afte
     config = _config(cohort)
     original = fitting._Loop._advance
 
-    def advance(self, state, done):
+    def on_progress(self, state, done):
         if done == stop_after:
             raise Stopped
         return original(self, state, done)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting._Loop, "_advance", advance)
+        patch.setattr(fitting._Loop, "_advance", on_progress)
         with pytest.raises(Stopped):
             run(config, tmp_path)
     status, lines = run(config, tmp_path)
@@ -205,8 +205,12 @@ def test_kill_9_at_any_moment(cohort, uninterrupted, tmp_path):
     config = _config(cohort)
     path = tmp_path / "config.json"
     path.write_text(config.to_json())
-    command = [sys.executable, str(Path(__file__).with_name("train_tiny.py")),
-               str(path), str(tmp_path / "run")]  # fmt: skip
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("train_tiny.py")),
+        str(path),
+        str(tmp_path / "run"),
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     rng = random.Random(0)
     kills = 0
@@ -239,13 +243,13 @@ def test_sigterm_saves_and_leaves(cohort, uninterrupted, tmp_path):
     config = _config(cohort)
     original = fitting._Loop._advance
 
-    def advance(self, state, done):
+    def on_progress(self, state, done):
         if done == 4:
             os.kill(os.getpid(), signal.SIGTERM)
         return original(self, state, done)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting._Loop, "_advance", advance)
+        patch.setattr(fitting._Loop, "_advance", on_progress)
         status, lines = run(config, tmp_path)
     assert status == 143
     assert "terminated: saved after step 5" in lines
@@ -286,14 +290,14 @@ def test_divergence_stops_with_the_step_and_keeps_the_checkpoint(config, tmp_pat
     config.train.checkpoint_every = 1
     original = fitting._Loop._advance
 
-    def advance(self, state, done):
+    def on_progress(self, state, done):
         if done == 3:
             bias = state.params["head_bias"] * np.nan
             state = state._replace(params=state.params | {"head_bias": bias})
         return original(self, state, done)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting._Loop, "_advance", advance)
+        patch.setattr(fitting._Loop, "_advance", on_progress)
         with pytest.raises(fitting.Diverged, match="step 4: loss nan"):
             run(config, tmp_path)
     step, arrays, _ = state_of(tmp_path)
@@ -329,9 +333,10 @@ def test_patience_ends_a_flat_run(config, tmp_path, monkeypatch):
     config.train.patience = 2
     config.eval.train_scans = 1
     monkeypatch.setattr(
-        fitting, "evaluate",
+        fitting,
+        "evaluate",
         lambda v, volumes, p: (np.full((1, 14), 0.5), np.zeros((36, 32, 16), np.uint8)),
-    )  # fmt: skip
+    )
     status, lines = run(config, tmp_path)
     assert status == fitting.OK
     assert "validation Dice is flat since step 1" in lines

@@ -80,8 +80,11 @@ def test_gradient_against_differences(name):
     _, labels = draw((1, 4, 4, 4), 3, 1)
     check_grads(
         lambda x: LOSSES[name](overlap_upsampled(x, labels)),
-        (half,), 1, ["rev"], rtol=0.02,
-    )  # fmt: skip
+        (half,),
+        1,
+        ["rev"],
+        rtol=0.02,
+    )
 
 
 def test_an_absent_class_gives_the_hinge_a_constant_and_no_gradient():

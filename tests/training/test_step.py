@@ -144,9 +144,12 @@ def test_two_devices_do_what_one_does():
 
 def trace_under_shard_map(body, optimizer):
     mapped = jax.shard_map(
-        body, mesh=parallel.mesh(), in_specs=(P(), P(AXIS)), out_specs=P(),
+        body,
+        mesh=parallel.mesh(),
+        in_specs=(P(), P(AXIS)),
+        out_specs=P(),
         check_vma=True,
-    )  # fmt: skip
+    )
     return jax.eval_shape(mapped, start(optimizer, with_average=True), made_up_batch())
 
 
@@ -164,14 +167,23 @@ def test_every_copy_of_the_state_stays_the_same(accumulate, options):
     """`check_vma` proves at trace time that nothing differs between devices."""
     optimizer = optax.adam(1e-3)
     body = make_step(
-        MODEL.clone(**options), optimizer, loss="dice_hinge", seed=0, affine_scale=0.1,
-        weight_decay=1e-5, average_decay=0.9, accumulate=accumulate,
-    )  # fmt: skip
+        MODEL.clone(**options),
+        optimizer,
+        loss="dice_hinge",
+        seed=0,
+        affine_scale=0.1,
+        weight_decay=1e-5,
+        average_decay=0.9,
+        accumulate=accumulate,
+    )
     batch = {k: jnp.repeat(v, 2, 0) for k, v in made_up_batch().items()}
     mapped = jax.shard_map(
-        body, mesh=parallel.mesh(), in_specs=(P(), P(AXIS)), out_specs=P(),
+        body,
+        mesh=parallel.mesh(),
+        in_specs=(P(), P(AXIS)),
+        out_specs=P(),
         check_vma=True,
-    )  # fmt: skip
+    )
     state, metrics = jax.eval_shape(mapped, start(optimizer, with_average=True), batch)
     assert metrics["soft_dice"].shape == (15,)
 

@@ -106,7 +106,7 @@ def convert(args: argparse.Namespace) -> int:
     from cervjax.evaluation.tables import in_brief
     from cervjax.model.niftynet_checkpoint import write_network
     from cervjax.model.weights import LANDMARKS_NAME, load_weights, save_weights
-    from cervjax.preprocessing.pipeline import format_landmarks
+    from cervjax.preprocessing.histogram import format_landmarks
 
     weights = load_weights(args.source, args.landmarks)
     target: Path = args.target
@@ -175,24 +175,21 @@ def landmarks(args: argparse.Namespace) -> int:
     """Learns histogram landmarks from a folder of scans."""
     from cervjax.io.dixon import read_scan
     from cervjax.io.files import write_atomically
-    from cervjax.preprocessing.pipeline import (
-        Recipe,
-        format_landmarks,
-        resample,
-        train_landmarks,
-    )
+    from cervjax.preprocessing.histogram import format_landmarks, train_landmarks
+    from cervjax.preprocessing.pipeline import Recipe, to_network_grid
 
     scans, problems, _ = _scans(args)
     if problems:
         raise ValueError(f"{problems[0].message}; {problems[0].hint}")
-    target_mm = Recipe().spacing_mm
 
     def pairs():
         for scan in scans:
             images = read_scan(scan)
             print(scan.name, flush=True)
             yield tuple(
-                resample(v, images.grid.spacing_mm, target_mm, flush_denormals=False)
+                to_network_grid(
+                    v, images.grid.spacing_mm, Recipe(), flush_denormals=False
+                )
                 for v in (images.in_phase, images.out_phase)
             )
 

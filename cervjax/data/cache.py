@@ -18,16 +18,9 @@ from cervjax.io.dixon import read_scan
 from cervjax.io.files import sha256_of_file
 from cervjax.io.labels import LabelledScan, exchanged_sides, read_labels
 from cervjax.io.scans import Scan
-from cervjax.preprocessing.pipeline import (
-    CHANNELS,
-    Recipe,
-    pad,
-    prepare,
-    resample,
-    resample_labels,
-    resampled_shape,
-    train_landmarks,
-)
+from cervjax.preprocessing.histogram import CHANNELS, train_landmarks
+from cervjax.preprocessing.pipeline import Recipe, pad, prepare, to_network_grid
+from cervjax.preprocessing.resampling import resample_labels
 
 VOXELS_PER_CLASS = 4000
 """Places kept of each class, to draw windows from."""
@@ -79,16 +72,9 @@ def learn_landmarks(
     def pairs() -> Iterator[list[np.ndarray]]:
         for scan in scans:
             images = read_scan(_inputs(scan))
-            target, spacing = recipe.spacing_mm, images.grid.spacing_mm
-            shape = images.in_phase.shape
-            fits = resampled_shape(shape, spacing, target) == shape
-            if recipe.skip_fitting_grid and fits:
-                spacing = target
-            keep = recipe.keep_last_plane
+            spacing_mm = images.grid.spacing_mm
             yield [
-                resample(
-                    v, spacing, target, keep_last_plane=keep, flush_denormals=False
-                )
+                to_network_grid(v, spacing_mm, recipe, flush_denormals=False)
                 for v in (images.in_phase, images.out_phase)
             ]
 

@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 from cervjax.data.cache import Volume, cache_volumes, check_classes, learn_landmarks
 from cervjax.io.labels import LabelledScan, find_labelled, split_participants
 from cervjax.phantom.dataset import write_dataset
-from cervjax.preprocessing.pipeline import Recipe, read_landmarks
+from cervjax.preprocessing.histogram import read_landmarks
+from cervjax.preprocessing.pipeline import Recipe
 
 Say = Callable[[str], object]
 _PREPARED_AT_ONCE = 4  # scans; a scan of the paper's size takes a gigabyte of memory

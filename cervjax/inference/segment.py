@@ -20,14 +20,8 @@ from cervjax.io.dixon import DixonImages, Measured
 from cervjax.measurement.composition import measure, measure_slices
 from cervjax.model.dense_vnet import SIZE_MULTIPLE
 from cervjax.model.weights import Weights
-from cervjax.preprocessing.pipeline import (
-    Prepared,
-    Recipe,
-    prepare,
-    resample_labels,
-    resampled_shape,
-    unpad,
-)
+from cervjax.preprocessing.pipeline import Prepared, Recipe, prepare, unpad
+from cervjax.preprocessing.resampling import resample_labels, resampled_shape
 
 Mode = Literal["whole", "windows"]
 _WINDOWS_BYTES_PER_VOXEL = 60

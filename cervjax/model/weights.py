@@ -24,7 +24,8 @@ from cervjax.io.files import write_atomically
 from cervjax.model import niftynet_checkpoint as niftynet
 from cervjax.model.dense_vnet import DenseVNet
 from cervjax.model.tensor_bundle import CheckpointError
-from cervjax.preprocessing.pipeline import Recipe, read_landmarks
+from cervjax.preprocessing.histogram import read_landmarks
+from cervjax.preprocessing.pipeline import Recipe
 
 FILE_NAME = "weights.safetensors"
 LANDMARKS_NAME = "standardisation_models.txt"

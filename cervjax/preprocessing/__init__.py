@@ -1,1 +1,1 @@
-"""From a scan to the input of the network."""
+"""From a scan's images to the network's input: resampling, histogram, whitening."""

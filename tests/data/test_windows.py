@@ -33,13 +33,9 @@ from cervjax.data.cache import (
 from cervjax.data.windows import whole_volumes, windows
 from cervjax.io.dixon import read_scan
 from cervjax.io.labels import LabelledScan, find_labelled
-from cervjax.preprocessing.pipeline import (
-    Recipe,
-    prepare,
-    resample,
-    train_landmarks,
-    unpad,
-)
+from cervjax.preprocessing.histogram import train_landmarks
+from cervjax.preprocessing.pipeline import Recipe, prepare, unpad
+from cervjax.preprocessing.resampling import resample
 
 SHAPE, SPACING_MM = (40, 36, 16), (2.0, 2.0, 3.0)
 BRIGHT = 9

@@ -23,7 +23,7 @@ from cervjax.model.weights import (
     load_weights,
     save_weights,
 )
-from cervjax.preprocessing.pipeline import format_landmarks
+from cervjax.preprocessing.histogram import format_landmarks
 
 
 @pytest.fixture

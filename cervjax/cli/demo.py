@@ -1,24 +1,76 @@
-"""The whole job on two digital necks, with the truth beside what is found."""
+"""``cervjax demo``: the whole job on two digital necks, beside the truth."""
 
+import argparse
 import csv
+import os
 from pathlib import Path
 
-from cervjax.model.weights import SYNTHETIC
-from cervjax.phantom.dataset import write_dataset
+from cervjax.cli.flags import OK, SOME_FAILED, progress_bar, use_device
+
+HELP = "the whole job on two digital necks"
+
+EXAMPLES = """\
+cervjax demo
+cervjax demo /tmp/demo"""
 
 SEED = 4_000  # of people that no shipped weights were trained on
 
 
-def write_scans(folder: Path, workers: int) -> None:
-    """Two people's scans in the clinical tier, or what is missing of them."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    parser.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        default=Path("demo"),
+        help="folder for scans and results (default: %(default)s)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Makes two digital necks, segments them and shows the truth beside the result."""
+    from cervjax.inference.pipeline import run as segment_scans
+    from cervjax.inference.segment import Settings
+    from cervjax.io.scans import find_scans
+    from cervjax.model.weights import SHIPPED, SYNTHETIC, load_weights
+    from cervjax.phantom.dataset import write_dataset
+
+    use_device(None)
+    folder, out = args.folder / "scans", args.folder / "out"
+    print(f"making two digital necks in {folder}", flush=True)
+    workers = os.cpu_count() or 1
     write_dataset(folder, 2, seed=SEED, severity="clinical", workers=workers)
+    scans, problems = find_scans(folder)
+    weights = load_weights(SHIPPED)
+    card = weights.card
+    settings = Settings(
+        mode=card.mode, passes=card.passes, slices_whole=card.slices_whole
+    )
+    print(f"weights {card.name}, results in {out}", flush=True)
+    with progress_bar("scans", len(scans)) as (log, on_progress):
+        failures = segment_scans(
+            scans,
+            problems,
+            weights,
+            card.recipe,
+            settings,
+            out,
+            overwrite=True,
+            log=log,
+            on_progress=on_progress,
+        )
+    print(compare_with_truth(folder, out))
+    print(SYNTHETIC)
+    pictures = ", ".join(str(p) for p in sorted(out.glob("*_qc.png")))
+    print(f"Open {pictures}; all numbers are in {out / 'measurements.csv'}.")
+    return SOME_FAILED if failures else OK
 
 
 def compare_with_truth(scans: Path, out: Path) -> str:
     """A table of found and true MFI and volume.
 
     Args:
-        scans: folder of `write_scans`.
+        scans: folder of digital necks with their ``truth.csv``.
         out: results of ``infer`` on it.
 
     Returns:
@@ -44,7 +96,7 @@ def compare_with_truth(scans: Path, out: Path) -> str:
         lines.append(
             f"{truth['scan']:9} {name:7}{''.join(texts[:2])}  {''.join(texts[2:])}"
         )
-    return "\n".join([*lines, SYNTHETIC])
+    return "\n".join(lines)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -31,7 +31,7 @@ def test_a_known_shift_is_found(tmp_path, two_blobs, random_weights, capsys):
     save_nifti(scans / "sub-1_dseg.nii.gz", labels, mask.affine)
     target = tmp_path / "balanced.safetensors"
     folders = [str(scans), str(scans)]  # of several, all count
-    assert main(["balance", str(random_weights), *folders, str(target)]) == 0
+    assert main(["debias", str(random_weights), *folders, str(target)]) == 0
     balanced = load_weights(target)
     assert "balanced to 1, on 2 scan(s) of scans, scans" in balanced.card.source
     before, after = (w.variables["params"]["head_bias"] for w in (weights, balanced))
@@ -82,7 +82,7 @@ def test_a_muscle_can_have_its_own_ratio(monkeypatch, random_weights, tmp_path, 
     target = tmp_path / "t.safetensors"
     flags = ["--volume-ratio", "0.99", "--muscle-ratio", "LC=0.97", "TR=1.02"]
     flags += ["--slices-whole"]
-    assert main(["balance", str(random_weights), "scans", str(target), *flags]) == 0
+    assert main(["debias", str(random_weights), "scans", str(target), *flags]) == 0
     before, after = (
         load_weights(w).variables["params"]["head_bias"]
         for w in (random_weights, target)
@@ -100,14 +100,14 @@ def test_a_muscle_can_have_its_own_ratio(monkeypatch, random_weights, tmp_path, 
 @pytest.mark.parametrize("given", ["LC", "LC=", "longus=1", "=1"])
 def test_a_ratio_that_is_none(given, capsys):
     with pytest.raises(SystemExit):
-        main(["balance", "w", "scans", "t.safetensors", "--muscle-ratio", given])
+        main(["debias", "w", "scans", "t.safetensors", "--muscle-ratio", given])
     assert "as LC=0.97" in capsys.readouterr().err
 
 
 def test_no_scan(tmp_path, random_weights, capsys):
     (tmp_path / "empty").mkdir()
     where = [str(tmp_path / "empty"), str(tmp_path / "t.safetensors")]
-    assert main(["balance", str(random_weights), *where]) == 2
+    assert main(["debias", str(random_weights), *where]) == 2
     assert "nothing to learn from" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        main(["balance", str(random_weights)])
+        main(["debias", str(random_weights)])

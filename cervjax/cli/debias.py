@@ -1,0 +1,95 @@
+"""``cervjax debias``: makes volumes right on average, on labelled scans."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from cervjax.anatomy import MUSCLES
+from cervjax.cli.flags import OK, add_passes, positive, use_device
+
+HELP = "make volumes right on average, on labelled scans"
+
+EXAMPLES = """\
+cervjax debias weights.safetensors labelled/ debiased.safetensors
+cervjax debias weights.safetensors a/ b/ debiased.safetensors --muscle-ratio LC=0.97"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    parser.add_argument("source", type=Path, help="as --weights of infer")
+    parser.add_argument(
+        "scans", type=Path, nargs="+", help="folders of labelled scans, not to judge by"
+    )
+    parser.add_argument("target", type=Path, help="FILE.safetensors")
+    parser.add_argument("--number", type=positive, help="so many scans of each")
+    parser.add_argument(
+        "--volume-ratio",
+        type=float,
+        default=1.0,
+        metavar="RATIO",
+        help="to reach (default %(default)s)",
+    )
+    parser.add_argument(
+        "--muscle-ratio",
+        type=_muscle_ratio,
+        nargs="+",
+        default=(),
+        metavar="MUSCLE=RATIO",
+        help="another one for a muscle, as LC=0.97",
+    )
+    parser.add_argument(
+        "--slices-whole",
+        action="store_true",
+        help="then and later take slices at a muscle's ends whole or not at all",
+    )
+    add_passes(parser, "then and later")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Shifts the last bias so that volumes are right on labelled scans."""
+    from cervjax.io.labels import find_labelled
+    from cervjax.model.weights import load_weights, save_weights
+    from cervjax.training.logit_bias import balance as balanced
+
+    use_device(None)
+    weights = load_weights(args.source)
+    card = weights.card
+    if args.passes:
+        card = replace(card, passes=args.passes)
+    if args.slices_whole:
+        card = replace(card, slices_whole=True)
+    weights = weights._replace(card=card)
+    scans = []
+    for folder in args.scans:
+        found, problems = find_labelled(folder)
+        for problem in problems:
+            print(f"left out: {problem.scan}: {problem.message}; {problem.hint}")
+        scans += found[: args.number]
+    names = ", ".join(folder.name for folder in args.scans)
+    print(f"{len(scans)} labelled scan(s) of {names}", flush=True)
+    of_muscle = dict(args.muscle_ratio)
+    pairs = [m.abbreviation for m in MUSCLES[::2]]
+    target = [of_muscle.get(name, args.volume_ratio) for name in pairs]
+    weights, shift, ratio = balanced(weights, scans, target=target)
+    but = "".join(f", {name} to {value:g}" for name, value in of_muscle.items())
+    note = f"; volumes balanced to {args.volume_ratio:g}{but}, on {len(scans)} "
+    note += f"scan(s) of {names}"
+    card = replace(weights.card, source=weights.card.source + note)
+    digest = save_weights(args.target, weights.variables, card)
+    print(f"shifts {shift.round(2)}, volume ratios {ratio.round(3)}")
+    print(f"{args.target}: sha256 {digest}")
+    return OK
+
+
+def _muscle_ratio(text: str) -> tuple[str, float]:
+    name, _, ratio = text.partition("=")
+    names = [m.abbreviation for m in MUSCLES[::2]]
+    try:
+        if name in names:
+            return name, float(ratio)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(
+        f"must be a muscle and a ratio, as LC=0.97, got {text}; muscles are "
+        f"{', '.join(names)}"
+    )

@@ -1,0 +1,43 @@
+"""``cervjax evaluate``: masks against reference masks, the paper's Tables 2-4."""
+
+import argparse
+from pathlib import Path
+
+from cervjax.cli.flags import OK, SOME_FAILED, check_writable
+
+HELP = "masks against reference masks: the paper's Tables 2-4"
+
+EXAMPLES = """\
+cervjax evaluate results/ labelled/ -o tables/
+cervjax evaluate results/ labelled/ -o tables/ --compare other/"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    parser.add_argument("predicted", type=Path, help="folder of masks, as infer writes")
+    parser.add_argument(
+        "reference", type=Path, help="labelled scans, or folder of masks"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder")
+    parser.add_argument("--images", type=Path, help="the scans, if not in REFERENCE")
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        metavar="FOLDER",
+        help="other predictions of the same scans",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compares predicted with reference masks: the paper's Tables 2-4, Figures 3, 4."""
+    from cervjax.evaluation.report import run
+
+    check_writable(args.output)
+    failed = run(
+        args.predicted,
+        args.reference,
+        args.output,
+        images=args.images,
+        baseline=args.compare,
+    )
+    return SOME_FAILED if failed else OK

@@ -1,0 +1,167 @@
+"""Flags and checks that several commands share."""
+
+import argparse
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from cervjax.io.scans import PairingError, Problem, Scan, explicit_scan, find_scans
+
+OK, SOME_FAILED, NOT_STARTED, INTERRUPTED = 0, 1, 2, 130
+"""Exit status: all well, a scan failed, nothing could be started, interrupted."""
+
+
+def add_scan_flags(parser: argparse.ArgumentParser) -> None:
+    """A folder of scans, or the single files of one scan."""
+    parser.add_argument("scans", nargs="?", type=Path, help="folder of scans")
+    for role in ("in-phase", "out-phase", "water", "fat"):
+        parser.add_argument(
+            f"--{role}", type=Path, metavar="FILE", help=f"one scan's {role} image"
+        )
+
+
+def scans_of(args: argparse.Namespace) -> tuple[list[Scan], list[Problem], Path]:
+    """The scans that `add_scan_flags` names, what is wrong, and their folder.
+
+    Raises:
+        PairingError: neither a folder nor files were given, or both.
+    """
+    files = (args.in_phase, args.out_phase, args.water, args.fat)
+    if any(files):
+        if args.scans is not None:
+            raise PairingError("give a folder of scans or single files, not both")
+        return [explicit_scan(*files)], [], Path(".")
+    if args.scans is None:
+        raise PairingError("give a folder of scans, or --in-phase F --out-phase F")
+    scans, problems = find_scans(args.scans)
+    return scans, problems, args.scans
+
+
+def add_passes(parser: argparse.ArgumentParser, when: str) -> None:
+    """How many versions of a scan the network sees."""
+    parser.add_argument(
+        "--passes",
+        type=int,
+        choices=(1, 2, 4),
+        help="how often "
+        "the network is asked: of the scan; 2: and of its mirror; "
+        f"4: and of both moved by a slice ({when})",
+    )
+
+
+def add_triple(
+    parser: argparse.ArgumentParser,
+    flag: str,
+    default: tuple[int, int, int] | None,
+    text: str,
+) -> None:
+    """A flag that takes three numbers of voxels, none negative."""
+    parser.add_argument(
+        flag,
+        nargs=3,
+        type=natural,
+        action=_Triple,
+        default=default,
+        help=text,
+        metavar=("X", "Y", "Z"),
+    )
+
+
+class _Triple(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, tuple(values or ()))
+
+
+def natural(text: str) -> int:
+    """A whole number from 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must not be negative, got {text}")
+    return value
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return value
+
+
+def check_writable(out: Path) -> None:
+    """Makes the folder and writes into it, before any work is done.
+
+    Raises:
+        ValueError: the folder cannot be written into.
+    """
+    probe = out / f".{os.getpid()}.writable"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"cervjax")
+    except OSError as error:
+        raise ValueError(f"cannot write into {out} ({error.strerror})") from error
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+
+
+def cache_folder() -> Path:
+    """Where compiled programs are kept between runs."""
+    given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    user = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return Path(given) if given else user / "cervjax" / "xla"
+
+
+def use_device(name: str | None) -> None:
+    """Chooses the device, and where compiled programs are kept between runs.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    import jax
+
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
+    if name is not None:
+        try:
+            jax.config.update("jax_default_device", jax.devices(name)[0])
+        except RuntimeError as error:
+            raise ValueError(f"no {name} here ({error})") from error
+
+
+@contextlib.contextmanager
+def progress_bar(
+    unit: str, total: int
+) -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
+    """A bar on a terminal's stderr; nothing when stderr is a file.
+
+    Args:
+        unit: what is counted, such as "scans".
+        total: how many.
+
+    Yields:
+        log(text), which prints a line on stdout above the bar, and on_progress(name),
+        which moves the bar on by one.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(unit, total=total)
+        yield lambda text: print(text, flush=True), lambda name: bar.advance(task)

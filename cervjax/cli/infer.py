@@ -1,0 +1,173 @@
+"""``cervjax infer``: segments and measures scans."""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from cervjax import __version__
+from cervjax.cli.flags import (
+    OK,
+    SOME_FAILED,
+    add_passes,
+    add_scan_flags,
+    add_triple,
+    check_writable,
+    positive,
+    progress_bar,
+    scans_of,
+    use_device,
+)
+from cervjax.io.scans import pairing_table
+
+HELP = "segment and measure scans"
+
+EXAMPLES = """\
+cervjax infer scans/ -o results/
+cervjax infer --in-phase ip.nii.gz --out-phase op.nii.gz -o results/
+cervjax infer scans/ --dry-run"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    add_scan_flags(parser)
+    parser.add_argument("-o", "--output", type=Path, help="folder for the results")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        help="file, work directory or checkpoint (default: the package's own)",
+    )
+    parser.add_argument("--landmarks", type=Path, help="of a NiftyNet checkpoint")
+    parser.add_argument(
+        "--mode", choices=("whole", "windows"), help="default: the weights'"
+    )
+    for name, default in (("window", (360, 240, 32)), ("border", (8, 8, 8))):
+        add_triple(
+            parser, f"--{name}", default, "windows mode: voxels (default %(default)s)"
+        )
+    parser.add_argument(
+        "--predict-border",
+        action="store_true",
+        help="windows mode: also predict the outer border, which NiftyNet leaves 0",
+    )
+    add_passes(parser, "default: the weights'")
+    parser.add_argument(
+        "--slices-whole",
+        action=argparse.BooleanOptionalAction,
+        help="take slices at a muscle's ends whole or not at all "
+        "(default: the weights')",
+    )
+    parser.add_argument(
+        "--batch-size", type=positive, default=1, help="windows in one pass"
+    )
+    add_triple(
+        parser, "--padding", None, "voxels around the scan (default: the weights')"
+    )
+    parser.add_argument("--padding-mode", choices=("minimum", "zero"))
+    parser.add_argument(
+        "--keep-last-plane",
+        action=argparse.BooleanOptionalAction,
+        help="keep a plane that SciPy's zoom may lose",
+    )
+    parser.add_argument(
+        "--skip-fitting-grid",
+        action=argparse.BooleanOptionalAction,
+        help="no spline where the scan's grid is the network's already "
+        "(default: the weights')",
+    )
+    parser.add_argument("--max-memory-gb", type=float, help="for the network")
+    parser.add_argument(
+        "--measure-on",
+        choices=("echoes", "scanner"),
+        default="echoes",
+        help="fat from in-phase and out-of-phase, as the paper (default), "
+        "or from the scanner's water and fat",
+    )
+    parser.add_argument(
+        "--device", choices=("cpu", "gpu", "tpu"), help="default: the best"
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="calibrated values beside the raw ones",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="compute results again"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the pairing only")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Segments and measures scans."""
+    scans, problems, root = scans_of(args)
+    if args.dry_run:
+        print(pairing_table(scans, problems, root))
+        return SOME_FAILED if problems else OK
+    if args.output is None:
+        raise ValueError("give a folder for the results: -o OUT")
+    use_device(args.device)
+    from cervjax.inference.pipeline import run
+    from cervjax.inference.segment import Settings, device_name
+    from cervjax.inference.sliding_window import check_windows
+    from cervjax.measurement.calibration import read_calibration
+    from cervjax.model.weights import SHIPPED, load_weights
+
+    check_writable(args.output)
+    weights = load_weights(args.weights or SHIPPED, args.landmarks)
+    changes = {
+        name: value
+        for name in (
+            "padding",
+            "padding_mode",
+            "keep_last_plane",
+            "skip_fitting_grid",
+        )
+        if (value := getattr(args, name)) is not None
+    }
+    recipe = replace(weights.card.recipe, **changes)
+    check_windows(args.window, args.border)
+    calibration = args.calibration and read_calibration(args.calibration)
+    mode, slices_whole = args.mode or weights.card.mode, args.slices_whole
+    niftynets_windows = mode == weights.card.mode == "windows"
+    if slices_whole and niftynets_windows:
+        raise ValueError(
+            "--slices-whole needs logits at the scan's voxels; NiftyNet's windows "
+            "have none: leave it out, or add --mode whole"
+        )
+    if slices_whole is None:
+        slices_whole = weights.card.slices_whole and not niftynets_windows
+    settings = Settings(
+        mode=mode,
+        window=args.window,
+        border=args.border,
+        predict_border=args.predict_border,
+        passes=args.passes or weights.card.passes,
+        slices_whole=slices_whole,
+        batch_size=args.batch_size,
+        max_memory_gb=args.max_memory_gb,
+        measure_on=args.measure_on,
+    )
+    print(f"cervjax {__version__} on {device_name()}, {settings.mode} mode")
+    print(f"weights {weights.card.name}, sha256 {weights.sha256}")
+    print(f"        {weights.card.source}")
+    print(weights.card.limits)
+    print(f"{len(scans)} scan(s), results in {args.output}", flush=True)
+    with progress_bar("scans", len(scans)) as (log, on_progress):
+        failures = run(
+            scans,
+            problems,
+            weights,
+            recipe,
+            settings,
+            args.output,
+            overwrite=args.overwrite,
+            calibration=calibration,
+            log=log,
+            on_progress=on_progress,
+        )
+    done = len(scans) + len(problems) - len(failures)
+    print(f"{done} scan(s) done, {len(failures)} failed")
+    if failures:
+        print(f"see {args.output / 'failures.csv'}", file=sys.stderr)
+    return SOME_FAILED if failures else OK

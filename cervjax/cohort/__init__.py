@@ -3,6 +3,3 @@
 `report.run` reads two tables and writes a folder of results; the other modules are
 pure functions on arrays and rows. numpy, scipy and matplotlib are all they need.
 """
-
-LIMITS = "Research use only. Not for clinical use."
-"""Carried by every output."""

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from cervjax import NOTICE
 from cervjax.anatomy import MUSCLES
-from cervjax.cohort import LIMITS
 from cervjax.cohort.analysis import Outcome, Rows
 from cervjax.cohort.assembly import Cohort, modelled
 from cervjax.cohort.repeated import GREENHOUSE_GEISSER
@@ -50,7 +50,7 @@ def page(
         centred: whether the repeated-measures model had centred covariates.
         figures: file name and caption of the pictures to show.
     """
-    parts = ["# Neck muscles of a cohort", f"**{LIMITS}**", *_people(cohort)]
+    parts = ["# Neck muscles of a cohort", f"**{NOTICE}**", *_people(cohort)]
     for outcome, tables in results:
         parts += _outcome(cohort, outcome, tables, centred)
     parts.append("## Figures")

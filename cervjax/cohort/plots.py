@@ -5,23 +5,21 @@ One language throughout: women are filled vermilion circles, men open blue trian
 are objects with their own Agg canvas, sized in millimetres for print.
 """
 
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from cervjax import NOTICE
 from cervjax.anatomy import MUSCLES
-from cervjax.cohort import LIMITS
 from cervjax.cohort.analysis import Outcome, Rows
 from cervjax.cohort.assembly import Cohort, modelled
 from cervjax.cohort.page import p_text
-from cervjax.io.files import write_atomically
+from cervjax.figures.style import new_figure, save_figure
 
 _WIDE_MM, _MM = 180.0, 1 / 25.4
 _SEXES: tuple[tuple[str, float, str, dict[str, Any]], ...] = (
@@ -230,25 +228,16 @@ def save(figure: Figure, stem: Path) -> list[str]:
         The names of the two files.
     """
     names = []
-    kinds: tuple[tuple[str, dict[str, Any]], ...] = (
-        ("png", {"dpi": 300, "metadata": {"Software": None, "Description": LIMITS}}),
-        ("pdf", {"metadata": {"CreationDate": None, "Subject": LIMITS}}),
-    )
-    for kind, options in kinds:
-        buffer = BytesIO()
-        with matplotlib.rc_context(_STYLE):
-            figure.savefig(buffer, format=kind, **options)
+    for kind in ("png", "pdf"):
         path = stem.with_name(f"{stem.name}.{kind}")
-        data = buffer.getvalue()
-        write_atomically(path, lambda part, data=data: part.write_bytes(data))
+        with matplotlib.rc_context(_STYLE):
+            save_figure(figure, path)
         names.append(path.name)
     return names
 
 
 def _figure(height_mm: float) -> Figure:
-    figure = Figure((_WIDE_MM * _MM, height_mm * _MM), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return new_figure(_WIDE_MM * _MM, height_mm * _MM, layout="constrained")
 
 
 def _p(p: float) -> str:
@@ -334,4 +323,4 @@ def _legend(figure: Figure, more: list, names: list[str]) -> None:
         ncols=4,
         frameon=False,
     )
-    figure.text(0.005, 0.995, LIMITS, fontsize=6, color="0.4", va="top")
+    figure.text(0.005, 0.995, NOTICE, fontsize=6, color="0.4", va="top")

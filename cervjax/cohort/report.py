@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cervjax import __version__
-from cervjax.cohort import LIMITS
+from cervjax import NOTICE, __version__
 from cervjax.cohort.analysis import MFI, VOLUME, Outcome, Rows, analyse
 from cervjax.cohort.assembly import Cohort, assemble, modelled
 from cervjax.cohort.checks import check
@@ -88,7 +87,7 @@ def run(
     write_atomically(out / "cohort.md", lambda part: part.write_text(text, "utf-8"))
     written += [f"{Path(n).stem}.{kind}" for n, _ in figures for kind in ("png", "pdf")]
     summary = {
-        "limits": LIMITS,
+        "limits": NOTICE,
         "version": __version__,
         "inputs": {
             str(p): sha256_of_file(p)
@@ -115,7 +114,7 @@ def run(
         (out / name).unlink(missing_ok=True)
     for term, test in summary["tests"]["mfi"].items():
         log(f"MFI, {term}: {test}")
-    log(f"{out / 'cohort.md'}: {len(cohort.names)} participants; {LIMITS}")
+    log(f"{out / 'cohort.md'}: {len(cohort.names)} participants; {NOTICE}")
 
 
 def _left_out(cohort: Cohort) -> list[str]:
@@ -203,7 +202,7 @@ def _write_csv(path: Path, header: list[str], rows: Iterable[Iterable[Any]]) -> 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*header, "limits"])
-    writer.writerows([*map(_cell, row), LIMITS] for row in rows)
+    writer.writerows([*map(_cell, row), NOTICE] for row in rows)
     write_atomically(path, lambda part: part.write_text(text.getvalue(), "utf-8"))
 
 

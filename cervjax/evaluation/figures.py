@@ -1,18 +1,16 @@
 """The paper's Figures 3 and 4: prediction against reference, and Bland-Altman plots."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from cervjax import NOTICE
 from cervjax.evaluation.agreement import agreement
 from cervjax.evaluation.tables import ORDER, Row, by_muscle, column
-from cervjax.io.files import write_atomically
-from cervjax.model.weights import NOT_CLINICAL
+from cervjax.figures.style import new_figure
 
 _MM = 1 / 25.4
 _WIDTH_MM, _HEIGHT_MM = 180, 96
@@ -98,19 +96,9 @@ def bland_altman_figure(rows: Sequence[Row], quantity: str) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Writes ``path`` with ``.png`` (300 dpi) and with ``.pdf``."""
-    for suffix in (".png", ".pdf"):
-        write_atomically(
-            path.with_suffix(suffix), lambda part: figure.savefig(part, dpi=300)
-        )
-
-
 def _panels() -> tuple[Figure, dict[str, Axes]]:
     """A panel for each of the seven muscles, the eighth place free for the key."""
-    size = (_WIDTH_MM * _MM, _HEIGHT_MM * _MM)
-    figure = Figure(size, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(_WIDTH_MM * _MM, _HEIGHT_MM * _MM, layout="constrained")
     axes = list(figure.subplots(2, 4).flat)
     for ax in axes:
         ax.tick_params(labelsize=6, width=0.5, length=2)
@@ -160,7 +148,7 @@ def _key(figure: Figure, lines: list[Line2D]) -> None:
     ax.text(
         0.5,
         0.02,
-        NOT_CLINICAL.replace(". ", ".\n"),
+        NOTICE.replace(". ", ".\n"),
         transform=ax.transAxes,
         fontsize=5.5,
         color="0.4",

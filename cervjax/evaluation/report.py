@@ -13,7 +13,6 @@ from cervjax.evaluation.comparison import Excluded, Pair, compare, find_pairs
 from cervjax.evaluation.figures import (
     bland_altman_figure,
     correlation_figure,
-    save_figure,
 )
 from cervjax.evaluation.tables import (
     QUANTITIES,
@@ -23,6 +22,7 @@ from cervjax.evaluation.tables import (
     write_summary,
     write_tables,
 )
+from cervjax.figures.style import save_figure
 from cervjax.io.files import write_atomically, write_csv
 
 CALIBRATION = "calibration.json"
@@ -85,7 +85,9 @@ def run(
     for quantity in _measured(rows):
         short = quantity.partition("_")[0]
         for number, draw in ((3, correlation_figure), (4, bland_altman_figure)):
-            save_figure(draw(rows, quantity), out / f"figure{number}_{short}")
+            figure = draw(rows, quantity)
+            for kind in ("png", "pdf"):
+                save_figure(figure, out / f"figure{number}_{short}.{kind}")
     if baseline is not None:
         failed += _against(baseline, rows, reference, images, out, log)
     for line in _in_short(rows):

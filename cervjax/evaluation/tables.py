@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
+from cervjax import NOTICE
 from cervjax.anatomy import MUSCLES
 from cervjax.evaluation.agreement import MIN_PAIRS, agreement, icc21
 from cervjax.evaluation.overlap import MEASURES
 from cervjax.io.files import write_atomically, write_csv
-from cervjax.model.weights import NOT_CLINICAL
 
 Row = Mapping[str, Any]
 
@@ -295,7 +295,7 @@ def _readable(
 
 
 def _markdown(title: str, texts) -> str:
-    lines = [f"# {title}", "", NOT_CLINICAL]
+    lines = [f"# {title}", "", NOTICE]
     for caption, heading, cells in texts:
         lines += ["", f"**{caption}**", ""]
         for line in (heading, ["---"] * len(heading), *cells):
@@ -305,7 +305,7 @@ def _markdown(title: str, texts) -> str:
 
 def _latex(title: str, texts) -> str:
     """Tables for ``booktabs``."""
-    lines = [f"% {title}. {NOT_CLINICAL}"]
+    lines = [f"% {title}. {NOTICE}"]
     for caption, heading, cells in texts:
         lines += ["\\begin{table}", f"\\caption{{{_escaped(caption)}}}"]
         columns = "l" + "r" * (len(heading) - 1)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cervjax import NOTICE
 from cervjax.figures.meshes import Mesh
-from cervjax.figures.page import NOTICE, Palette, muscle_color
+from cervjax.figures.style import Palette, muscle_color
 from cervjax.figures.views import FROM_BELOW, VIEWS, View
 from cervjax.io.files import write_atomically
 

@@ -12,29 +12,31 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path as Outline
-from matplotlib.patheffects import withStroke
 
 from cervjax.anatomy import MUSCLES, NUM_CLASSES
 from cervjax.figures.levels import LevelSlice
 from cervjax.figures.meshes import outlines_mm
 from cervjax.figures.page import (
     PAGE_MM,
-    SMALL_PT,
-    TEXT_PT,
     WIDE_MM,
-    Palette,
     add_panel,
     draw_foot,
     foot_mm,
-    muscle_color,
     new_page,
-    write,
+)
+from cervjax.figures.style import (
+    SMALL_PT,
+    Palette,
+    axial_places,
+    letters,
+    muscle_color,
+    scale_bar,
+    write_text,
 )
 
 _MARGIN_MM = 12.0  # of tissue around the muscles
 _LINE_PT = 0.9
 _GAP_MM, _HEAD_MM = 1.5, 5.0
-_BAR_MM = 20.0
 
 Box = tuple[tuple[float, float], tuple[float, float]]
 
@@ -66,7 +68,7 @@ def levels_figure(
         palette: whether sides differ in colour.
 
     Returns:
-        A figure for `page.save_page`.
+        A figure for `style.save_figure`.
 
     Raises:
         ValueError: shapes differ or are not 3-D; labels are not integers in 0-14, or
@@ -83,6 +85,7 @@ def levels_figure(
     columns = min(len(slices), 4 if width_mm > WIDE_MM else 2)
     rows = -(-len(slices) // columns)
     panel_w = (width_mm - _GAP_MM * (columns - 1)) / columns
+    scale = (box[0][1] - box[0][0]) / panel_w  # patient per paper
     panel_h = panel_w * (box[1][1] - box[1][0]) / (box[0][1] - box[0][0])
     height_mm = rows * (panel_h + _HEAD_MM) + foot_mm(width_mm)
     figure, paper = new_page(width_mm, height_mm)
@@ -107,9 +110,9 @@ def levels_figure(
         )
         panel.set(xlim=box[0][::-1], ylim=box[1], aspect="auto")  # x: radiological
         _draw_outlines(panel, labels[..., found.index], (dx, dy), palette)
-        _letters(panel, box, panel_w)
+        letters(panel, axial_places(box, 2.2 * scale))
         if found.index == shown[0]:
-            _scale_bar(panel, box, panel_w)
+            scale_bar(panel, (box[0][0] + 1.5 * scale, box[1][0] + 1.5 * scale), scale)
     present = [m for m in MUSCLES if (labels[..., shown] == m.label).any()]
     draw_foot(paper, present, palette, source)
     return figure
@@ -200,11 +203,11 @@ def _head(
     paper: Axes, left: float, top: float, width: float, letter: str, found: LevelSlice
 ) -> None:
     y = top - _HEAD_MM + 1.2
-    write(paper, left + 0.3, y, letter, fontweight="bold")
-    write(paper, left + 3.8, y, found.level)
+    write_text(paper, left + 0.3, y, letter, fontweight="bold")
+    write_text(paper, left + 3.8, y, found.level)
     if found.index is not None:
         style = {"fontsize": SMALL_PT, "color": "0.35", "ha": "right"}
-        write(paper, left + width - 0.3, y, f"slice {found.index}", **style)
+        write_text(paper, left + width - 0.3, y, f"slice {found.index}", **style)
 
 
 def _say_why_not(
@@ -214,31 +217,4 @@ def _say_why_not(
     paper.add_patch(Rectangle((left, bottom), width, height, color="0.93"))
     text = textwrap.fill(f"This level cannot be told: {reason}.", int(width / 1.25))
     style = {"fontsize": SMALL_PT, "color": "0.2", "ha": "center", "va": "center"}
-    write(paper, left + width / 2, bottom + height / 2, text, **style)
-
-
-def _letters(panel: Axes, box: Box, width_mm: float) -> None:
-    """Side letters, placed in patient coordinates so that they turn with the image."""
-    (left, right), (posterior, anterior) = box
-    scale = (right - left) / width_mm  # patient's millimetres per millimetre of paper
-    x, y, pad = (left + right) / 2, (posterior + anterior) / 2, 2.2 * scale
-    halo = [withStroke(linewidth=1.5, foreground="black")]
-    style = {"color": "white", "ha": "center", "va": "center", "path_effects": halo}
-    for letter, x_mm, y_mm in (
-        ("R", right - pad, y),
-        ("L", left + pad, y),
-        ("A", x, anterior - pad),
-        ("P", x, posterior + pad),
-    ):
-        write(panel, x_mm, y_mm, letter, fontsize=TEXT_PT, **style)
-
-
-def _scale_bar(panel: Axes, box: Box, width_mm: float) -> None:
-    """20 mm of the patient, in the lower corner of the patient's left."""
-    scale = (box[0][1] - box[0][0]) / width_mm
-    x, y = box[0][0] + 1.5 * scale, box[1][0] + 1.5 * scale
-    panel.add_patch(Rectangle((x, y), _BAR_MM, 0.5 * scale, color="white", linewidth=0))
-    halo = [withStroke(linewidth=1.5, foreground="black")]
-    style = {"color": "white", "ha": "center", "va": "bottom", "path_effects": halo}
-    label = f"{_BAR_MM:g} mm"
-    write(panel, x + _BAR_MM / 2, y + scale, label, fontsize=SMALL_PT, **style)
+    write_text(paper, left + width / 2, bottom + height / 2, text, **style)

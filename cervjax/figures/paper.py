@@ -21,8 +21,9 @@ from cervjax.figures.interactive import (
 from cervjax.figures.levels import LevelSlice, slices_of_map, slices_of_muscles
 from cervjax.figures.meshes import Mesh, muscle_meshes
 from cervjax.figures.outlines import levels_figure
-from cervjax.figures.page import PAGE_MM, Palette, muscle_color, new_page, save_page
+from cervjax.figures.page import PAGE_MM, new_page
 from cervjax.figures.rendering import rendering_figure
+from cervjax.figures.style import Palette, muscle_color, save_figure
 from cervjax.io.dixon import read_scan
 from cervjax.io.labels import exchanged_sides, read_labels
 from cervjax.io.nifti import Volume, VolumeError, check_same_grid, read_volume
@@ -187,15 +188,15 @@ def _draw(
             )
         except ValueError as error:
             raise ValueError(f"{candidates[0]}: figure 1: {error}") from error
-        save_page(figure, files.levels_png)
-        save_page(figure, files.levels_pdf)
+        save_figure(figure, files.levels_png)
+        save_figure(figure, files.levels_pdf)
 
     def second() -> None:
         meshes = muscle_meshes(labels, grid.affine)
         options = {"width_mm": width_mm, "palette": palette}
         remark = f"{scan.name}. Parallel projection."
         figure = rendering_figure(meshes, remark=remark, **options)
-        save_page(figure, files.rendering)
+        save_figure(figure, files.rendering)
 
     def third() -> None:
         meshes = _light_meshes(labels, grid.affine)

@@ -6,18 +6,18 @@ the left, anterior is up. Figures are objects, without pyplot or global state.
 
 import math
 import textwrap
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from scipy.ndimage import maximum_filter, minimum_filter
 
+from cervjax import NOTICE
 from cervjax.anatomy import MUSCLES, NUM_CLASSES
+from cervjax.figures.style import axial_places, letters, new_figure, save_figure
 
 _WIDTH_IN = 12.0
 _RESOLUTIONS_DPI = (150, 110, 80)  # 1800 pixels wide, less if the file grows too large
@@ -85,7 +85,10 @@ def qc_figure(
         ax.set(xlim=box_mm[0][::-1], ylim=box_mm[1])  # x reversed: radiological
         ax.set_title(f"slice {z}, z {z * dz:.1f} mm", color="0.8", fontsize=8, pad=3)
         _draw_outlines(ax, drawn[..., i], (dx, dy), box_mm)
-        _letters(ax, box_mm, "RLAP" if i == 0 else "RL")
+        places = axial_places(box_mm, 0.03 * (box_mm[0][1] - box_mm[0][0]))
+        letters(ax, {side: places[side] for side in "RL"}, size_pt=11, halo_pt=2)
+        if i == 0:
+            letters(ax, {side: places[side] for side in "AP"}, halo_pt=2)
     if not labels.any():
         halo = [withStroke(linewidth=3, foreground="black")]
         style = {"color": "orange", "fontsize": 24, "ha": "center", "va": "center"}
@@ -94,19 +97,16 @@ def qc_figure(
 
 
 def save_png(figure: Figure, path: str | Path) -> None:
-    """Writes a figure as PNG, at a lower resolution if it exceeds 1.5 MB.
+    """Writes a figure as PNG, atomically, at a lower resolution if it exceeds 1.5 MB.
 
     Args:
         figure: what to write.
         path: the file, overwritten if it exists.
     """
-    buffer = BytesIO()
     for dpi in _RESOLUTIONS_DPI:
-        buffer = BytesIO()
-        figure.savefig(buffer, format="png", dpi=dpi, facecolor=figure.get_facecolor())
-        if buffer.tell() <= _MAX_BYTES:
+        save_figure(figure, path, dpi=dpi)
+        if Path(path).stat().st_size <= _MAX_BYTES:
             break
-    Path(path).write_bytes(buffer.getvalue())
 
 
 def _check(
@@ -176,8 +176,8 @@ def _layout(
     header = 0.12 + 0.26 * len(head) + 0.19 * len(foot)
     total = header + rows * (height + label) + 0.85
 
-    figure = Figure((_WIDTH_IN, total), dpi=_RESOLUTIONS_DPI[0], facecolor="black")
-    FigureCanvasAgg(figure)
+    dpi = _RESOLUTIONS_DPI[0]
+    figure = new_figure(_WIDTH_IN, total, dpi=dpi, color="black")
     _write(figure, head, foot)
     panels = []
     for i in range(num_panels):
@@ -196,7 +196,7 @@ def _write(figure: Figure, head: list[str], foot: list[str]) -> None:
     for y_in, lines, size, weight in (
         (total - 0.1, head, 13, "bold"),
         (total - 0.1 - 0.26 * len(head), foot, 9, "normal"),
-        (0.22, ["Research use only. Not for clinical use."], 9, "normal"),
+        (0.22, [NOTICE], 9, "normal"),
     ):
         figure.text(
             0.01,
@@ -244,21 +244,3 @@ def _draw_outlines(ax: Axes, labels: np.ndarray, spacing_mm: tuple, box: Box) ->
     overlay = _COLORS[np.where(border, picture, 0)].swapaxes(0, 1)
     extent = (*box[0], *box[1])
     ax.imshow(overlay, origin="lower", extent=extent, interpolation="nearest")
-
-
-def _letters(ax: Axes, box_mm: Box, letters: str) -> None:
-    """Side letters, placed in patient coordinates so that they turn with the image."""
-    (left, right), (posterior, anterior) = box_mm
-    x, y = (left + right) / 2, (posterior + anterior) / 2
-    pad = 0.03 * (right - left)
-    places = {
-        "R": (right - pad, y, 11),
-        "L": (left + pad, y, 11),
-        "A": (x, anterior - pad, 8),
-        "P": (x, posterior + pad, 8),
-    }
-    halo = [withStroke(linewidth=2, foreground="black")]
-    for letter in letters:
-        x_mm, y_mm, size = places[letter]
-        style = {"color": "white", "fontsize": size, "ha": "center", "va": "center"}
-        ax.text(x_mm, y_mm, letter, path_effects=halo, **style)

@@ -7,28 +7,23 @@ face away are left out, the others drawn from far to near, shaded smoothly.
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.collections import TriMesh
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.tri import Triangulation
 
 from cervjax.figures.meshes import Mesh
-from cervjax.figures.page import (
-    PAGE_MM,
-    SMALL_PT,
+from cervjax.figures.page import PAGE_MM, add_panel, draw_foot, foot_mm, new_page
+from cervjax.figures.style import (
+    BAR_MM,
     Palette,
-    add_panel,
-    draw_foot,
-    foot_mm,
+    letters,
     muscle_color,
-    new_page,
-    write,
+    scale_bar,
+    write_text,
 )
 from cervjax.figures.views import VIEWS, View
 
 _HEAD_MM, _RIM_MM, _GAP_MM = 5.0, 4.5, 3.0
-_BAR_MM = 20.0
 _LIGHT = np.array([-0.28, 0.5, 0.82])  # right, up, towards the viewer
 _AMBIENT, _SHINE, _SHININESS = 0.42, 0.18, 24
 _HAZE = 0.22  # how much paler the farthest point is
@@ -52,7 +47,7 @@ def rendering_figure(
         palette: whether sides differ in colour.
 
     Returns:
-        A figure for `page.save_page`, PNG.
+        A figure for `style.save_figure`, PNG.
 
     Raises:
         ValueError: no mesh or no view.
@@ -84,16 +79,18 @@ def rendering_figure(
             top -= _HEAD_MM + heights[row - 1]
         left = column * (panel_w + _GAP_MM)
         y = top - _HEAD_MM + 1.2
-        write(paper, left + 0.3, y, "abcdefgh"[i], fontweight="bold")
-        write(paper, left + 3.8, y, f"from the {view.name}")
+        write_text(paper, left + 0.3, y, "abcdefgh"[i], fontweight="bold")
+        write_text(paper, left + 3.8, y, f"from the {view.name}")
         bottom = top - _HEAD_MM - heights[row]
         panel = add_panel(figure, (left, bottom, panel_w, heights[row]))
         reach = panel_w / scale / 2, heights[row] / scale / 2
         panel.set(xlim=(-reach[0], reach[0]), ylim=(-reach[1], reach[1]))
         panel.add_collection(_surface(meshes, middle, view, palette), autolim=False)
-        _letters(panel, view, sizes[i] / 2, 2.2 / scale)
+        places = _places(view, sizes[i] / 2, 2.2 / scale)
+        letters(panel, places, color="0.25", halo_pt=0)
         if i == 0:
-            _scale_bar(panel, reach, scale)
+            corner = reach[0] - BAR_MM - 0.5 / scale, -reach[1] + 0.5 / scale
+            scale_bar(panel, corner, 1 / scale, color="0.25", halo_pt=0)
     draw_foot(paper, [mesh.muscle for mesh in meshes], palette, remark)
     return figure
 
@@ -135,18 +132,8 @@ def _shade(color: np.ndarray, normals: np.ndarray) -> np.ndarray:
     return np.clip(color * bright + shine, 0, 1)
 
 
-def _letters(panel: Axes, view: View, half: np.ndarray, pad: float) -> None:
-    """The patient's sides around the muscles."""
-    style = {"color": "0.25", "ha": "center", "va": "center"}
-    for side, letter in view.letters.items():
-        x = {"left": -half[0] - pad, "right": half[0] + pad}.get(side, 0.0)
-        y = {"bottom": -half[1] - pad, "top": half[1] + pad}.get(side, 0.0)
-        write(panel, x, y, letter, **style)
-
-
-def _scale_bar(panel: Axes, reach: tuple[float, float], scale: float) -> None:
-    """20 mm of the patient, in the lower right corner."""
-    x, y = reach[0] - _BAR_MM - 0.5 / scale, -reach[1] + 0.5 / scale
-    panel.add_patch(Rectangle((x, y), _BAR_MM, 0.5 / scale, color="0.25", linewidth=0))
-    style = {"fontsize": SMALL_PT, "color": "0.25", "ha": "center", "va": "bottom"}
-    write(panel, x + _BAR_MM / 2, y + 1 / scale, f"{_BAR_MM:g} mm", **style)
+def _places(view: View, half: np.ndarray, pad: float) -> dict[str, tuple[float, float]]:
+    """Where the letters of the patient's sides stand around the muscles."""
+    x, y = half + pad
+    at = {"left": (-x, 0.0), "right": (x, 0.0), "top": (0.0, y), "bottom": (0.0, -y)}
+    return {letter: at[side] for side, letter in view.letters.items()}

@@ -236,7 +236,7 @@ def _measure_and_write(
         title=work.scan.name,
         subtitle="; ".join(warnings),
     )
-    results.write_atomically(paths.qc, lambda part: save_png(figure, part))
+    save_png(figure, paths.qc)
     written = time.perf_counter()
     seconds = {"measure": measured - started, "write": written - measured}
     results.write_sidecar(

@@ -3,11 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from cervjax.anatomy import MUSCLES
-from cervjax.io.files import write_atomically
+from cervjax.figures.style import new_figure, save_figure
 from cervjax.training.metrics_log import Table
 
 _WINDOWS, _TRAIN, _TEST = "#999999", "#0072B2", "#D55E00"
@@ -20,8 +18,7 @@ def draw_curve(table: Table, path: Path) -> None:
         table: the run's.
         path: PNG file.
     """
-    figure = Figure((12, 3.8), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(12, 3.8, layout="constrained")
     loss, dice, muscles = figure.subplots(1, 3)
     steps, values = table.series("windows", "loss")
     loss.plot(steps, values, color=_WINDOWS, linewidth=0.6, label="windows")
@@ -47,7 +44,7 @@ def draw_curve(table: Table, path: Path) -> None:
         ax.legend(fontsize=7)
     for ax in (loss, dice, muscles):
         ax.grid(alpha=0.3)
-    write_atomically(path, lambda part: figure.savefig(part, format="png"))
+    save_figure(figure, path, dpi=110)
 
 
 def _smooth(values: np.ndarray, window: int = 15) -> np.ndarray:

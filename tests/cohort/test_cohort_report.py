@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from scipy import stats
 
+from cervjax import NOTICE
 from cervjax.anatomy import MUSCLES
-from cervjax.cohort import LIMITS
 from cervjax.cohort.analysis import MFI, VOLUME, analyse
 from cervjax.cohort.assembly import MUSCLE_NAMES, assemble, modelled
 from cervjax.cohort.checks import check
@@ -417,11 +417,11 @@ def test_every_text_says_what_it_is_not_for(finished):
     folder, _, said = finished
     for path in (folder / "out").iterdir():
         if path.suffix == ".csv":
-            assert all(row["limits"] == LIMITS for row in table(path)), path
+            assert all(row["limits"] == NOTICE for row in table(path)), path
             assert path.read_text().splitlines()[0].endswith(",limits")
         elif path.suffix in (".md", ".json"):
-            assert LIMITS in path.read_text(), path
-    assert LIMITS in said[-1]
+            assert NOTICE in path.read_text(), path
+    assert NOTICE in said[-1]
 
 
 def test_page_is_whole(finished):

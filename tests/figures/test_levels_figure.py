@@ -5,10 +5,11 @@ import pytest
 from matplotlib.image import imread
 from matplotlib.text import Text
 
+from cervjax import NOTICE
 from cervjax.anatomy import MUSCLES
 from cervjax.figures.levels import LEVELS, LevelSlice
 from cervjax.figures.outlines import levels_figure
-from cervjax.figures.page import NOTICE, save_page
+from cervjax.figures.style import save_figure
 
 SLICES = tuple(LevelSlice(level, 3 - i) for i, level in enumerate(LEVELS))
 
@@ -144,7 +145,7 @@ def test_a_level_that_cannot_be_told_says_so():
 @pytest.mark.parametrize("width_mm", [85, 180])
 def test_the_page_is_fit_to_print(tmp_path, width_mm):
     figure = draw(*neck(), width_mm=width_mm, source="sub-1. Levels: from their map.")
-    save_page(figure, tmp_path / "a.png")
+    save_figure(figure, tmp_path / "a.png")
     assert imread(tmp_path / "a.png").shape[1] == int(width_mm / 25.4 * 300)
     texts = [t for t in figure.findobj(Text) if t.get_text()]
     assert NOTICE in [t.get_text() for t in texts]
@@ -160,7 +161,7 @@ def test_the_page_is_fit_to_print(tmp_path, width_mm):
 
 def test_pdf_has_vector_lines_and_the_same_bytes(tmp_path):
     for name in "ab":
-        save_page(draw(*neck()), tmp_path / f"{name}.pdf")
+        save_figure(draw(*neck()), tmp_path / f"{name}.pdf")
     pdf = (tmp_path / "a.pdf").read_bytes()
     assert pdf == (tmp_path / "b.pdf").read_bytes()
     assert pdf.count(b"/Subtype /Image") == 4 and b"/FontFile2" in pdf
@@ -177,7 +178,7 @@ def test_pdf_has_vector_lines_and_the_same_bytes(tmp_path):
 
 def test_another_ending_is_refused(tmp_path):
     with pytest.raises(ValueError, match="png or .pdf"):
-        save_page(draw(*neck()), tmp_path / "a.svg")
+        save_figure(draw(*neck()), tmp_path / "a.svg")
 
 
 def test_both_sides_may_share_a_color():

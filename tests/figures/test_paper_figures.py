@@ -199,7 +199,7 @@ def test_a_single_mask_for_a_single_scan(tmp_path, monkeypatch):
     save_scan(tmp_path)
     mask = tmp_path / "masks/sub-1_dseg.nii.gz"
     mask = mask.rename(tmp_path / "by_hand.nii.gz")
-    monkeypatch.setattr(paper, "save_page", lambda figure, path: None)
+    monkeypatch.setattr(paper, "save_figure", lambda figure, path: None)
     said = []
     write_figures(
         tmp_path / "scans", mask, tmp_path / "out", page=False, log=said.append

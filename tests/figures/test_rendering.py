@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
+from cervjax import NOTICE
 from cervjax.anatomy import MUSCLES
 from cervjax.figures import interactive
 from cervjax.figures.interactive import interactive_page, save_html
 from cervjax.figures.meshes import muscle_meshes
-from cervjax.figures.page import NOTICE
 from cervjax.figures.rendering import rendering_figure
 from cervjax.figures.views import FROM_BELOW, VIEWS
 

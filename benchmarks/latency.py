@@ -32,7 +32,8 @@ from made_up import write_scans, write_untrained_weights
 from cervjax.inference.pipeline import run
 from cervjax.inference.results import paths
 from cervjax.inference.segment import Settings, device_name
-from cervjax.io.scans import Scan, find_scans
+from cervjax.io.pairing import find_scans
+from cervjax.io.scans import Scan
 from cervjax.model.weights import Weights, load_weights, save_weights
 
 COMPILED = "/jax/core/compile/backend_compile_duration"

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     """Makes two digital necks, segments them and shows the truth beside the result."""
     from cervjax.inference.pipeline import run as segment_scans
     from cervjax.inference.segment import Settings
-    from cervjax.io.scans import find_scans
+    from cervjax.io.pairing import find_scans
     from cervjax.model.weights import SHIPPED, SYNTHETIC, load_weights
     from cervjax.phantom.dataset import write_dataset
 

@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cervjax.io.scans import PairingError, Problem, Scan, explicit_scan, find_scans
+from cervjax.io.pairing import find_scans
+from cervjax.io.scans import PairingError, Problem, Scan, explicit_scan
 
 OK, SOME_FAILED, NOT_STARTED, INTERRUPTED = 0, 1, 2, 130
 """Exit status: all well, a scan failed, nothing could be started, interrupted."""
@@ -104,6 +105,20 @@ def check_writable(out: Path) -> None:
     finally:
         with contextlib.suppress(OSError):
             probe.unlink()
+
+
+def check_target(path: Path, *, overwrite: bool = False) -> None:
+    """Looks at a file to be written, before any work is done.
+
+    Raises:
+        ValueError: it is there already and may not be replaced, or its folder cannot be
+            written into.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the name of a file")
+    if path.exists() and not overwrite:
+        raise ValueError(f"{path} is there already; give another name, or --overwrite")
+    check_writable(path.parent)
 
 
 def cache_folder() -> Path:

@@ -18,7 +18,7 @@ from cervjax.cli.flags import (
     scans_of,
     use_device,
 )
-from cervjax.io.scans import pairing_table
+from cervjax.io.pairing import pairing_table
 
 HELP = "segment and measure scans"
 

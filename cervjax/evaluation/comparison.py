@@ -20,11 +20,12 @@ from cervjax.evaluation.overlap import (
     overlap_measures,
     surface_distances,
 )
-from cervjax.io.dixon import read_scan
+from cervjax.io.dixon import FatWater, read_scan
 from cervjax.io.labels import find_labelled, read_labels
-from cervjax.io.nifti import read_volume
-from cervjax.io.scans import Scan, find_scans
-from cervjax.measurement.composition import FatWater, measure
+from cervjax.io.nifti import read_nifti
+from cervjax.io.pairing import find_scans
+from cervjax.io.scans import Scan
+from cervjax.measurement.composition import measure
 
 _ENDING = re.compile(r"(?i)(?P<name>.+?)[-_](?:dseg|seg|labels?|mask)")
 _NIFTI = re.compile(r"(?i)(?P<stem>.+)\.nii(\.gz)?")
@@ -145,7 +146,7 @@ def compare(pair: Pair) -> list[dict[str, Any]]:
         scan = read_scan(pair.scan)
         grid, measured = scan.grid, scan.fat_water
     else:
-        grid = read_volume(pair.reference, may_be_constant=True)
+        grid = read_nifti(pair.reference, may_be_constant=True)
     predicted, reference = (
         read_labels(path, grid, may_be_empty=True)
         for path in (pair.predicted, pair.reference)

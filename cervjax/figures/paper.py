@@ -26,8 +26,9 @@ from cervjax.figures.rendering import rendering_figure
 from cervjax.figures.style import Palette, muscle_color, save_figure
 from cervjax.io.dixon import read_scan
 from cervjax.io.labels import exchanged_sides, read_labels
-from cervjax.io.nifti import Volume, VolumeError, check_same_grid, read_volume
-from cervjax.io.scans import Scan, find_scans
+from cervjax.io.nifti import NiftiError, NiftiImage, check_same_grid, read_nifti
+from cervjax.io.pairing import find_scans
+from cervjax.io.scans import Scan
 
 _EXTENSIONS = (".nii.gz", ".nii")
 _PAGE_VERTICES = 30_000  # a page of 6 MB
@@ -169,7 +170,7 @@ def _draw(
             problems.append(Problem(scan.name, str(error) or type(error).__name__))
         return not problems
 
-    read: list[tuple[np.ndarray, np.ndarray, Volume]] = []
+    read: list[tuple[np.ndarray, np.ndarray, NiftiImage]] = []
     if not attempt(lambda: read.append(_read(scan, candidates))):
         return problems
     water, labels, grid = read[0]
@@ -210,7 +211,7 @@ def _draw(
 
 def _read(
     scan: Scan, candidates: Sequence[Path]
-) -> tuple[np.ndarray, np.ndarray, Volume]:
+) -> tuple[np.ndarray, np.ndarray, NiftiImage]:
     """Water image, labels and grid; refuses a mask that would be drawn wrongly."""
     if len(candidates) > 1:
         names = ", ".join(map(str, candidates))
@@ -218,7 +219,7 @@ def _read(
     images = read_scan(scan)
     try:
         labels = read_labels(candidates[0], images.grid)
-    except VolumeError as error:
+    except NiftiError as error:
         raise ValueError(
             f"{error}. A mask has labels 0-14 on the scan's own grid, and at least one "
             "muscle, as cervjax infer writes it"
@@ -233,14 +234,14 @@ def _read(
 
 
 def _levels(
-    mask: Path, labels: np.ndarray, grid: Volume
+    mask: Path, labels: np.ndarray, grid: NiftiImage
 ) -> tuple[tuple[LevelSlice, ...], str]:
     """The levels' slices, and how they were told."""
     stem = mask.name.removesuffix(".gz").removesuffix(".nii").removesuffix("_dseg")
     for extension in _EXTENSIONS:
         path = mask.with_name(f"{stem}_levels{extension}")
         if path.is_file():
-            volume = read_volume(path)
+            volume = read_nifti(path)
             check_same_grid(grid, volume)
             return slices_of_map(np.rint(volume.data)), "Levels: from their map."
     slices = slices_of_muscles(labels, grid.spacing_mm[2])

@@ -6,14 +6,22 @@ from typing import Literal
 import numpy as np
 
 from cervjax.anatomy import MUSCLES
-from cervjax.io.nifti import Volume, check_same_grid, read_volume
+from cervjax.io.nifti import NiftiImage, check_same_grid, read_nifti
 from cervjax.io.scans import Scan
-from cervjax.measurement.composition import FatWater, fat_water
 
 OBLIQUE_LIMIT_DEGREES = 30.0
 EXCHANGED_FRACTION = 0.5
 
 Measured = Literal["echoes", "scanner"]
+
+
+@dataclass(frozen=True, eq=False)
+class FatWater:
+    """Fat and water images ``(x, y, z)`` on one scale, and how they were obtained."""
+
+    fat: np.ndarray
+    water: np.ndarray
+    source: Literal["in-phase and out-of-phase", "scanner water and fat"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +41,7 @@ class DixonImages:
     out_phase: np.ndarray
     fat_water: FatWater
     scanner: FatWater | None
-    grid: Volume
+    grid: NiftiImage
     warnings: tuple[str, ...]
 
 
@@ -47,12 +55,13 @@ def read_scan(scan: Scan, *, measure_on: Measured = "echoes") -> DixonImages:
 
     Args:
         scan: its files.
-        measure_on: "scanner" measures on its water and fat, where they are given.
+        measure_on: "scanner" measures on its water and fat; where they are not given,
+            on the echoes, with a warning.
 
     Raises:
-        VolumeError: a file cannot be used, or the files do not share a grid.
+        NiftiError: a file cannot be used, or the files do not share a grid.
     """
-    volumes = {role: read_volume(path) for role, path in scan.files.items()}
+    volumes = {role: read_nifti(path) for role, path in scan.files.items()}
     grid, *others = volumes.values()
     for other in others:
         check_same_grid(grid, other)
@@ -73,12 +82,43 @@ def read_scan(scan: Scan, *, measure_on: Measured = "echoes") -> DixonImages:
         warnings.append("fat infiltration measured on the scanner's water and fat")
     else:
         measured = fat_water(in_phase, out_phase)
+        if measure_on == "scanner":
+            warnings.append(
+                "the scan has no water and fat images to measure on: fat infiltration "
+                "measured on in-phase and out-of-phase"
+            )
     if grid.oblique_degrees > OBLIQUE_LIMIT_DEGREES:
         warnings.append(
             f"axes lie up to {grid.oblique_degrees:.0f} degrees off the anatomical "
             "ones; the closest directions were taken"
         )
     return DixonImages(in_phase, out_phase, measured, scanner, grid, tuple(warnings))
+
+
+def fat_water(in_phase: np.ndarray, out_phase: np.ndarray) -> FatWater:
+    """Two-point Dixon: water ``(IP + OOP) / 2``, fat ``(IP - OOP) / 2``, not clipped.
+
+    From magnitude images ``OOP = |W - F|``, so that ``(IP - OOP) / 2`` is
+    ``min(W, F)``: true fat fractions above 50 % fold back (70 % reads as 30 %).
+
+    Args:
+        in_phase: in-phase magnitude, ``(x, y, z)``, integers or floats.
+        out_phase: out-of-phase magnitude of the same shape and scale.
+
+    Returns:
+        Fat and water as float32, or float64 where the input needs it.
+
+    Raises:
+        ValueError: the shapes differ.
+
+    Reference: Weber et al. 2021, Methods.
+    """
+    shapes = np.shape(in_phase), np.shape(out_phase)
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"in-phase and out-of-phase shapes must agree, got {shapes}")
+    dtype = np.result_type(in_phase, out_phase, np.float32)
+    ip, oop = np.asarray(in_phase, dtype), np.asarray(out_phase, dtype)
+    return FatWater((ip - oop) / 2, (ip + oop) / 2, "in-phase and out-of-phase")
 
 
 def exchange_warnings(labels: np.ndarray, images: DixonImages) -> list[str]:

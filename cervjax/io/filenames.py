@@ -5,6 +5,7 @@ decides: a word at the end, a word anywhere, an nnU-Net channel, an echo number.
 """
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -164,3 +165,10 @@ def stem_of(path: Path) -> str:
     """A file's name without ``.nii`` or ``.nii.gz``."""
     nifti = NIFTI.fullmatch(path.name)
     return nifti["stem"] if nifti else path.stem
+
+
+def safe_name(stem: str, folder: Path) -> str:
+    """A name safe in file systems, shells and spreadsheets; the folder's if need be."""
+    names = (stem, os.path.basename(os.path.abspath(folder)))
+    safe = (re.sub(r"[^\w.+-]+", "_", name).strip("-_.+") for name in names)
+    return next(filter(None, safe), "scan")

@@ -1,7 +1,7 @@
 """Scans whose muscles were drawn by hand: which they are, whose, and their labels.
 
-The labels of a scan are found by name, like its images (see `scans`), and read onto the
-grid of the images. Nothing is guessed: two candidates for a scan are a `Problem`.
+The labels of a scan are found by name, like its images (see `pairing`), and read onto
+the grid of the images. Nothing is guessed: two candidates for a scan are a `Problem`.
 """
 
 import hashlib
@@ -16,8 +16,9 @@ import numpy as np
 
 from cervjax.anatomy import NUM_CLASSES
 from cervjax.io.filenames import read_name, stem_of
-from cervjax.io.nifti import Volume, VolumeError, check_same_grid, read_volume
-from cervjax.io.scans import Problem, Scan, find_scans
+from cervjax.io.nifti import NiftiError, NiftiImage, check_same_grid, read_nifti
+from cervjax.io.pairing import find_scans
+from cervjax.io.scans import Problem, Scan
 
 LAYOUTS = (
     "BIDS (sub-1_inphase, sub-1_outphase, and sub-1_dseg beside them or anywhere under "
@@ -145,7 +146,7 @@ def split_participants(
 
 
 def read_labels(
-    path: str | Path, grid: Volume, *, may_be_empty: bool = False
+    path: str | Path, grid: NiftiImage, *, may_be_empty: bool = False
 ) -> np.ndarray:
     """Reads the labels of a scan, turned to RAS as its images are.
 
@@ -158,17 +159,17 @@ def read_labels(
         uint8 (x, y, z), 0-14, on the grid of the image.
 
     Raises:
-        VolumeError: unreadable (see `read_volume`) or nothing but background; another
+        NiftiError: unreadable (see `read_nifti`) or nothing but background; another
             shape than the image, or further than 0.1 mm off; values between the
             integers, or others than 0-14.
     """
-    volume = read_volume(path, may_be_constant=may_be_empty)
+    volume = read_nifti(path, may_be_constant=may_be_empty)
     check_same_grid(grid, volume)
     labels = np.rint(volume.data)
     between = np.abs(volume.data - labels) > WHOLE_NUMBER_TOLERANCE
     if between.any():
         example = volume.data[between][0]
-        raise VolumeError(
+        raise NiftiError(
             f"{path}: labels must be whole numbers, {between.sum()} voxels are not, "
             f"such as {example:g}; resample labels by nearest neighbour, and give one "
             "label map, not probabilities"
@@ -177,7 +178,7 @@ def read_labels(
     if foreign.any():
         values = np.unique(labels[foreign])
         listed = ", ".join(f"{v:g}" for v in values[:8]) + ", ..." * (len(values) > 8)
-        raise VolumeError(
+        raise NiftiError(
             f"{path}: labels must be 0 (background) to {NUM_CLASSES - 1} (Table 1 of "
             f"the paper), {foreign.sum()} voxels have the values {listed}; renumber or "
             "remove them"

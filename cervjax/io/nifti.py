@@ -3,7 +3,7 @@
 Inside the package a volume is a float32 array ``(x, y, z)`` in RAS: the index grows
 towards the patient's right, front and head. Axes are only flipped and exchanged to
 get there, to the closest anatomical direction; an oblique scan is never rotated or
-resampled (as NiftyNet). The only room that knows nibabel.
+resampled (as NiftyNet).
 """
 
 import gzip
@@ -47,12 +47,12 @@ _UNREADABLE = (
 )
 
 
-class VolumeError(ValueError):
+class NiftiError(ValueError):
     """A file that cannot be measured; the message names it, the rule and the hint."""
 
 
 @dataclass(frozen=True)
-class Volume:
+class NiftiImage:
     """A scan volume in RAS.
 
     Attributes:
@@ -83,7 +83,7 @@ class Volume:
         return float(np.degrees(np.arccos(np.clip(np.diag(directions), -1, 1)).max()))
 
 
-def read_volume(path: str | Path, *, may_be_constant: bool = False) -> Volume:
+def read_nifti(path: str | Path, *, may_be_constant: bool = False) -> NiftiImage:
     """Reads a 3-D NIfTI scan into RAS float32.
 
     Scale factors are applied; a slope of 0 or NaN means none (legal NIfTI).
@@ -93,7 +93,7 @@ def read_volume(path: str | Path, *, may_be_constant: bool = False) -> Volume:
         may_be_constant: accept one value everywhere, such as a mask without a muscle.
 
     Raises:
-        VolumeError: unreadable or truncated; not NIfTI; not 3-D; complex or colour;
+        NiftiError: unreadable or truncated; not NIfTI; not 3-D; complex or colour;
             NaN or Inf; constant; voxel size outside `VOXEL_SIZE_LIMITS_MM` or not as
             the affine says; affine missing, singular or sheared; qform and sform
             that disagree on orientation.
@@ -103,7 +103,7 @@ def read_volume(path: str | Path, *, may_be_constant: bool = False) -> Volume:
     affine = _checked_affine(image, header, path)
     data = _checked_data(image, path)
     if not may_be_constant and data.min() == data.max():
-        raise VolumeError(
+        raise NiftiError(
             f"{path}: empty scan, every voxel has the value {data.flat[0]:g}"
         )
     orientation = io_orientation(affine)
@@ -111,19 +111,19 @@ def read_volume(path: str | Path, *, may_be_constant: bool = False) -> Volume:
     spacing = tuple(zooms[np.argsort(orientation[:, 0])].tolist())
     data = np.ascontiguousarray(apply_orientation(data, orientation))
     ras_affine = affine @ inv_ornt_aff(orientation, image.shape[:3])
-    return Volume(data, spacing, ras_affine, orientation, header, path)
+    return NiftiImage(data, spacing, ras_affine, orientation, header, path)
 
 
-def check_same_grid(first: Volume, second: Volume) -> None:
+def check_same_grid(first: NiftiImage, second: NiftiImage) -> None:
     """Two volumes of one scan must share a grid; nothing is ever registered.
 
     Raises:
-        VolumeError: shapes differ, or a corner voxel lies more than
+        NiftiError: shapes differ, or a corner voxel lies more than
             `CORNER_TOLERANCE_MM` apart.
     """
     names = f"{first.path} and {second.path}"
     if first.data.shape != second.data.shape:
-        raise VolumeError(
+        raise NiftiError(
             f"{names}: a pair must have one shape, these have {first.data.shape} and "
             f"{second.data.shape} (RAS order); check that both are of the same scan"
         )
@@ -132,19 +132,19 @@ def check_same_grid(first: Volume, second: Volume) -> None:
     corners = np.c_[corners.reshape(-1, 3), np.ones(8)]
     gap = np.abs(corners @ (first.affine - second.affine).T).max()
     if gap > CORNER_TOLERANCE_MM:
-        raise VolumeError(
+        raise NiftiError(
             f"{names}: a pair must have one affine, these lie up to {gap:.2f} mm apart "
             f"(tolerance {CORNER_TOLERANCE_MM} mm); check that both are of the same "
             "scan, or resample one onto the other"
         )
 
 
-def to_stored_orientation(data: np.ndarray, like: Volume) -> np.ndarray:
+def to_stored_orientation(data: np.ndarray, like: NiftiImage) -> np.ndarray:
     """Brings a RAS array back to the axes of the file ``like`` was read from."""
     return apply_orientation(data, ornt_transform(_RAS, like.orientation))
 
 
-def write_labels(path: str | Path, labels: np.ndarray, like: Volume) -> None:
+def write_labels(path: str | Path, labels: np.ndarray, like: NiftiImage) -> None:
     """Writes a RAS label map as uint8 on the grid of the scan, atomically.
 
     Args:
@@ -169,21 +169,21 @@ def write_labels(path: str | Path, labels: np.ndarray, like: Volume) -> None:
 
 
 def _load(path: Path) -> tuple[Any, Any]:
-    """The image, and its header as stored (nibabel mends bad headers silently).
+    """The image, and its header as stored (nibabel repairs bad headers silently).
 
     Any, because nibabel's annotations do not know what a NIfTI image has.
     """
     try:
         image = nib.load(path)
     except FileNotFoundError:
-        raise VolumeError(f"{path}: no such file") from None
+        raise NiftiError(f"{path}: no such file") from None
     except _UNREADABLE as error:
-        raise VolumeError(
+        raise NiftiError(
             f"{path}: not readable as NIfTI ({_first_line(error)}); "
             "convert it again from DICOM, or copy it again"
         ) from error
     if not isinstance(image, nib.Nifti1Image):
-        raise VolumeError(
+        raise NiftiError(
             f"{path}: must be NIfTI (.nii, .nii.gz), got {type(image).__name__}"
         )
     with ImageOpener(str(path)) as stream:
@@ -194,16 +194,16 @@ def _load(path: Path) -> tuple[Any, Any]:
 def _checked_data(image: Any, path: Path) -> np.ndarray:
     shape = image.shape
     if len(shape) < 3 or any(n != 1 for n in shape[3:]):
-        raise VolumeError(
+        raise NiftiError(
             f"{path}: must be a 3-D volume, got shape {shape}; "
             "a 4-D file must be split into one file per echo or contrast"
         )
     if min(shape[:3]) < 2:
-        raise VolumeError(
+        raise NiftiError(
             f"{path}: every axis needs at least 2 voxels, got shape {shape}"
         )
     if image.get_data_dtype().kind not in "iuf":
-        raise VolumeError(
+        raise NiftiError(
             f"{path}: must hold real numbers, got {image.get_data_dtype()}; "
             "give magnitude images"
         )
@@ -211,14 +211,14 @@ def _checked_data(image: Any, path: Path) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):
             data = np.asanyarray(image.dataobj).astype(np.float32)
     except _UNREADABLE as error:
-        raise VolumeError(
+        raise NiftiError(
             f"{path}: its data cannot be read, the file is probably cut short "
             f"({_first_line(error)}); copy or convert it again"
         ) from error
     data = data.reshape(shape[:3])
     bad = data.size - int(np.isfinite(data).sum())
     if bad:
-        raise VolumeError(
+        raise NiftiError(
             f"{path}: values must be finite, {bad} of {data.size} voxels are NaN, "
             "infinite or too large; look at the scale factors (scl_slope, scl_inter)"
         )
@@ -229,18 +229,18 @@ def _checked_affine(image: Any, header: Any, path: Path) -> np.ndarray:
     sizes = header["pixdim"][1:4].astype(float)
     low, high = VOXEL_SIZE_LIMITS_MM
     if not np.all((sizes >= low) & (sizes <= high)):
-        raise VolumeError(
+        raise NiftiError(
             f"{path}: voxel size must lie within {low:g}-{high:g} mm, "
             f"the header says {_triple(sizes)}"
         )
     extent = np.array(image.shape[:3]) * sizes[: len(image.shape[:3])]
     if extent.max() > FIELD_OF_VIEW_LIMIT_MM:
-        raise VolumeError(
+        raise NiftiError(
             f"{path}: field of view of {_triple(extent)} mm is not a scan; "
             "look at the voxel size in the header"
         )
     if header["qform_code"] <= 0 and header["sform_code"] <= 0:
-        raise VolumeError(
+        raise NiftiError(
             f"{path}: the header has no orientation (qform_code and sform_code are "
             "0), so left and right cannot be known; convert again from DICOM"
         )
@@ -248,16 +248,16 @@ def _checked_affine(image: Any, header: Any, path: Path) -> np.ndarray:
     columns = affine[:3, :3]
     norms = np.linalg.norm(columns, axis=0)
     if not np.all(np.isfinite(affine)) or np.any(norms < 1e-6):
-        raise VolumeError(f"{path}: singular affine {columns.tolist()}")
+        raise NiftiError(f"{path}: singular affine {columns.tolist()}")
     cosines = (columns / norms).T @ (columns / norms) - np.eye(3)
     if abs(np.linalg.det(columns / norms)) < 0.5 or np.abs(cosines).max() > SHEAR_LIMIT:
-        raise VolumeError(
+        raise NiftiError(
             f"{path}: singular or sheared affine (axes must be at right angles, cosine "
             f"up to {np.abs(cosines).max():.3f}, allowed {SHEAR_LIMIT}); resample the "
             "scan onto an orthogonal grid"
         )
     if np.abs(norms / sizes - 1).max() > SIZE_MISMATCH_LIMIT:
-        raise VolumeError(
+        raise NiftiError(
             f"{path}: voxel size is {_triple(sizes)} mm in the header but "
             f"{_triple(norms)} mm in the affine; volumes would be wrong, convert again"
         )
@@ -267,7 +267,7 @@ def _checked_affine(image: Any, header: Any, path: Path) -> np.ndarray:
             for form in (image.header.get_qform(), image.header.get_sform())
         ]
         if codes[0] != codes[1]:
-            raise VolumeError(
+            raise NiftiError(
                 f"{path}: qform says {''.join(codes[0])}, sform says "
                 f"{''.join(codes[1])}: left and right cannot be trusted; "
                 "convert again from DICOM"

@@ -5,8 +5,7 @@ float64. Nothing is clipped: noise averages out only if both its signs are kept.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -15,41 +14,6 @@ from cervjax.anatomy import LEFT_RIGHT_PERMUTATION, MUSCLES, NUM_CLASSES
 _PARTNER = LEFT_RIGHT_PERMUTATION[1:].astype(int) - 1
 _IS_LEFT = np.array([m.side == "left" for m in MUSCLES])
 _NONE = np.array(None)
-
-
-@dataclass(frozen=True, eq=False)
-class FatWater:
-    """Fat and water images ``(x, y, z)`` on one scale, and how they were obtained."""
-
-    fat: np.ndarray
-    water: np.ndarray
-    source: Literal["in-phase and out-of-phase", "scanner water and fat"]
-
-
-def fat_water(in_phase: np.ndarray, out_phase: np.ndarray) -> FatWater:
-    """Two-point Dixon: water ``(IP + OOP) / 2``, fat ``(IP - OOP) / 2``, not clipped.
-
-    From magnitude images ``OOP = |W - F|``, so that ``(IP - OOP) / 2`` is
-    ``min(W, F)``: true fat fractions above 50 % fold back (70 % reads as 30 %).
-
-    Args:
-        in_phase: in-phase magnitude, ``(x, y, z)``, integers or floats.
-        out_phase: out-of-phase magnitude of the same shape and scale.
-
-    Returns:
-        Fat and water as float32, or float64 where the input needs it.
-
-    Raises:
-        ValueError: the shapes differ.
-
-    Reference: Weber et al. 2021, Methods.
-    """
-    shapes = np.shape(in_phase), np.shape(out_phase)
-    if shapes[0] != shapes[1]:
-        raise ValueError(f"in-phase and out-of-phase shapes must agree, got {shapes}")
-    dtype = np.result_type(in_phase, out_phase, np.float32)
-    ip, oop = np.asarray(in_phase, dtype), np.asarray(out_phase, dtype)
-    return FatWater((ip - oop) / 2, (ip + oop) / 2, "in-phase and out-of-phase")
 
 
 def measure(

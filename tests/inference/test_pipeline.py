@@ -29,7 +29,8 @@ from cervjax.inference.segment import (
 )
 from cervjax.inference.whole_volume import bucket_shape
 from cervjax.io.dixon import read_scan
-from cervjax.io.scans import Scan, find_scans
+from cervjax.io.pairing import find_scans
+from cervjax.io.scans import Scan
 from cervjax.model.weights import load_weights, save_weights
 
 ALL_ORIENTATIONS = [

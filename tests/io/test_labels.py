@@ -15,7 +15,7 @@ from cervjax.io.labels import (
     read_labels,
     split_participants,
 )
-from cervjax.io.nifti import VolumeError, read_volume
+from cervjax.io.nifti import NiftiError, read_nifti
 from cervjax.io.scans import Scan
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
@@ -225,7 +225,7 @@ def grid_and_labels(tmp_path, change=lambda labels: labels, affine=AFFINE):
     rng = np.random.default_rng(0)
     image = rng.uniform(1, 9, (6, 7, 5)).astype(np.float32)
     labels = rng.integers(0, 15, image.shape).astype(np.uint8)
-    grid = read_volume(save_nifti(tmp_path / "in.nii", image, AFFINE))
+    grid = read_nifti(save_nifti(tmp_path / "in.nii", image, AFFINE))
     path = save_nifti(tmp_path / "x_dseg.nii", change(labels), affine)
     return labels, grid, path
 
@@ -254,7 +254,7 @@ def test_labels_with_scale_factors(tmp_path, slope):
     image = nib.Nifti1Image((labels * 2).astype(np.uint8), AFFINE)
     image.header.set_slope_inter(slope, 0)
     nib.save(image, path)
-    assert not np.array_equal(read_volume(path).data, labels)
+    assert not np.array_equal(read_nifti(path).data, labels)
     np.testing.assert_array_equal(read_labels(path, grid), labels)
 
 
@@ -281,13 +281,13 @@ def with_value(value: float):
 )
 def test_unfit_labels_name_file_and_reason(tmp_path, change, affine, message):
     _, grid, path = grid_and_labels(tmp_path, change, affine)
-    with pytest.raises(VolumeError, match=rf"x_dseg\.nii.*{message}"):
+    with pytest.raises(NiftiError, match=rf"x_dseg\.nii.*{message}"):
         read_labels(path, grid)
 
 
 def test_many_foreign_values_are_cut_short(tmp_path):
     _, grid, path = grid_and_labels(tmp_path, lambda a: a.astype(np.int16) * 10)
-    with pytest.raises(VolumeError, match=r"values 20, 30, .*, 90, \.\.\.; renumber"):
+    with pytest.raises(NiftiError, match=r"values 20, 30, .*, 90, \.\.\.; renumber"):
         read_labels(path, grid)
 
 

@@ -4,9 +4,9 @@ import pytest
 from conftest import save_nifti
 
 from cervjax.io.nifti import (
-    VolumeError,
+    NiftiError,
     check_same_grid,
-    read_volume,
+    read_nifti,
     to_stored_orientation,
     write_labels,
 )
@@ -22,7 +22,7 @@ def ramp():
 
 
 def test_reading_brings_axes_to_ras(tmp_path, ramp):
-    volume = read_volume(save_nifti(tmp_path / "v.nii.gz", ramp, AFFINE))
+    volume = read_nifti(save_nifti(tmp_path / "v.nii.gz", ramp, AFFINE))
     np.testing.assert_array_equal(volume.data, ramp[::-1].transpose(0, 2, 1))
     assert volume.spacing_mm == pytest.approx((0.8, 3.0, 0.9))
     assert volume.voxel_volume_ml == pytest.approx(0.8 * 3.0 * 0.9 / 1000)
@@ -38,7 +38,7 @@ def test_canonical_image_of_nibabel_agrees(tmp_path, ramp):
     affine = np.eye(4)
     affine[:3, :3] = turn * (0.7, 0.8, 3)
     path = save_nifti(tmp_path / "v.nii", ramp, affine)
-    volume, expected = read_volume(path), nib.as_closest_canonical(nib.load(path))
+    volume, expected = read_nifti(path), nib.as_closest_canonical(nib.load(path))
     np.testing.assert_array_equal(volume.data, expected.get_fdata(dtype=np.float32))
     np.testing.assert_allclose(volume.affine, expected.affine, atol=1e-6)
 
@@ -49,7 +49,7 @@ def test_labels_come_back_where_they_were(tmp_path, ramp, kind, suffix):
     image = kind(ramp.astype(np.int16), AFFINE)
     image.header.set_slope_inter(2, 5)
     nib.save(image, tmp_path / "v.nii")
-    volume = read_volume(tmp_path / "v.nii")
+    volume = read_nifti(tmp_path / "v.nii")
     labels = (volume.data.astype(int) % 15).astype(np.uint8)
     path = tmp_path / f"labels{suffix}"
     write_labels(path, labels, volume)
@@ -59,7 +59,7 @@ def test_labels_come_back_where_they_were(tmp_path, ramp, kind, suffix):
         written.header["scl_slope"]
     )
     np.testing.assert_array_equal(written.affine, nib.load(tmp_path / "v.nii").affine)
-    back = read_volume(path)
+    back = read_nifti(path)
     np.testing.assert_array_equal(back.data, labels)
     assert not list(tmp_path.glob(".*"))
 
@@ -69,8 +69,8 @@ def test_forms_that_disagree_on_sides_are_refused(tmp_path, ramp):
     image.set_sform(AFFINE, 1)
     image.set_qform(np.diag([-1.0, 1, 1, 1]) @ AFFINE, 1)
     nib.save(image, tmp_path / "v.nii")
-    with pytest.raises(VolumeError, match="left and right cannot be trusted"):
-        read_volume(tmp_path / "v.nii")
+    with pytest.raises(NiftiError, match="left and right cannot be trusted"):
+        read_nifti(tmp_path / "v.nii")
 
 
 def test_header_and_affine_that_disagree_on_size_are_refused(tmp_path, ramp):
@@ -78,13 +78,13 @@ def test_header_and_affine_that_disagree_on_size_are_refused(tmp_path, ramp):
     raw = bytearray(path.read_bytes())
     raw[80:84] = np.float32(0.9).tobytes()  # pixdim[1]
     path.write_bytes(raw)
-    with pytest.raises(VolumeError, match=r"0\.9 x .* in the header but 0\.8"):
-        read_volume(path)
+    with pytest.raises(NiftiError, match=r"0\.9 x .* in the header but 0\.8"):
+        read_nifti(path)
 
 
 def test_singleton_fourth_axis_is_no_series(tmp_path, ramp):
     path = save_nifti(tmp_path / "v.nii", ramp[..., None], AFFINE)
-    assert read_volume(path).data.shape == (4, 6, 5)
+    assert read_nifti(path).data.shape == (4, 6, 5)
 
 
 @pytest.mark.parametrize(
@@ -99,21 +99,21 @@ def test_singleton_fourth_axis_is_no_series(tmp_path, ramp):
 )
 def test_bad_data_are_refused(tmp_path, data, reason):
     path = save_nifti(tmp_path / "v.nii", data, AFFINE)
-    with pytest.raises(VolumeError, match=reason) as caught:
-        read_volume(path)
+    with pytest.raises(NiftiError, match=reason) as caught:
+        read_nifti(path)
     assert str(path) in str(caught.value)
 
 
 def test_same_grid_is_judged_in_ras(tmp_path, ramp):
     """The same volume stored in two orientations is on one grid."""
-    first = read_volume(save_nifti(tmp_path / "a.nii", ramp, AFFINE))
+    first = read_nifti(save_nifti(tmp_path / "a.nii", ramp, AFFINE))
     flipped = AFFINE @ np.array(
         [[-1, 0, 0, 3], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]
     )
-    second = read_volume(save_nifti(tmp_path / "b.nii", ramp[::-1], flipped))
+    second = read_nifti(save_nifti(tmp_path / "b.nii", ramp[::-1], flipped))
     check_same_grid(first, second)
     turned = AFFINE.copy()
     turned[:3, 0] *= 1.05  # the last corner moves by 0.12 mm
-    third = read_volume(save_nifti(tmp_path / "c.nii", ramp, turned))
-    with pytest.raises(VolumeError, match=r"0\.12 mm apart"):
+    third = read_nifti(save_nifti(tmp_path / "c.nii", ramp, turned))
+    with pytest.raises(NiftiError, match=r"0\.12 mm apart"):
         check_same_grid(first, third)

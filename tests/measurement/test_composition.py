@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cervjax.anatomy import LEFT_RIGHT_PERMUTATION, MUSCLES
-from cervjax.measurement.composition import fat_water, measure, measure_slices
+from cervjax.measurement.composition import measure, measure_slices
 
 MUSCLE_KEYS = (
     "label muscle side volume_ml mfi_percent fat_fraction_mean_percent "
@@ -64,35 +64,6 @@ def oracle(mask, fat, water, confidence):
         "voxels_negative_fat": sum(x < 0 for x in f),
         "confidence_mean": math.fsum(c) / n,
     }
-
-
-def test_two_point_dixon_by_hand():
-    result = fat_water(np.array([[[10.0, 4.0]]]), np.array([[[6.0, 5.0]]]))
-    np.testing.assert_array_equal(result.fat, [[[2.0, -0.5]]])
-    np.testing.assert_array_equal(result.water, [[[8.0, 4.5]]])
-    assert result.source == "in-phase and out-of-phase"
-
-
-@pytest.mark.parametrize(
-    "stored, expected",
-    [("uint16", "float32"), ("int16", "float32"), ("float64", "float64")],
-)
-def test_dixon_of_stored_integers_does_not_wrap(stored, expected):
-    ip, oop = np.full((1, 1, 1), 30000, stored), np.full((1, 1, 1), 32000, stored)
-    result = fat_water(ip, oop)
-    assert (result.fat.item(), result.water.item()) == (-1000, 31000)
-    assert result.fat.dtype == result.water.dtype == expected
-
-
-def test_fractions_above_half_fold_back():
-    water, fat = 30.0, 70.0
-    ip, oop = np.full((1, 1, 1), water + fat), np.full((1, 1, 1), abs(water - fat))
-    assert fat_water(ip, oop).fat.item() == min(water, fat)
-
-
-def test_dixon_of_unequal_shapes():
-    with pytest.raises(ValueError, match="shapes"):
-        fat_water(np.zeros((2, 2, 2)), np.zeros((2, 2, 1)))
 
 
 def test_ratio_of_means_mean_of_ratios_and_median_by_hand():

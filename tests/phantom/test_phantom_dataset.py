@@ -10,7 +10,7 @@ import pytest
 
 from cervjax.anatomy import MUSCLES
 from cervjax.cli.main import main
-from cervjax.io.scans import find_scans
+from cervjax.io.pairing import find_scans
 from cervjax.phantom import dataset
 from cervjax.phantom.dataset import digital_scan, person, to_nifti, write_dataset
 from cervjax.phantom.neck import build_neck

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cervjax.io.nifti import read_volume
+from cervjax.io.nifti import read_nifti
 from cervjax.preprocessing.histogram import (
     CHANNELS,
     foreground,
@@ -24,7 +24,7 @@ def test_trained_landmarks_equal_niftynets(golden, kind):
     def pairs():
         for subject in ("s0", "s1", "s2"):
             files = [
-                read_volume(folder / "images" / f"sub-{subject}_{c}.nii.gz")
+                read_nifti(folder / "images" / f"sub-{subject}_{c}.nii.gz")
                 for c in ("IN", "OPP")
             ]
             yield tuple(

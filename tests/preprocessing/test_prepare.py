@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cervjax.io.nifti import read_volume
+from cervjax.io.nifti import read_nifti
 from cervjax.preprocessing.histogram import (
     CHANNELS,
     foreground,
@@ -33,9 +33,7 @@ def shared_foreground(volumes: list[np.ndarray]) -> np.ndarray:
 def test_every_step_equals_niftynet(golden, case):
     folder = golden / "preproc"
     recipe = Recipe(read_landmarks(folder / "standardisation_models.txt"))
-    pair = [
-        read_volume(folder / case / f"sub-{case}_{c}.nii.gz") for c in ("IN", "OPP")
-    ]
+    pair = [read_nifti(folder / case / f"sub-{case}_{c}.nii.gz") for c in ("IN", "OPP")]
     resampled = [resample(v.data, v.spacing_mm, TARGET_MM) for v in pair]
     expected = np.load(folder / f"{case}_reader.npy")
     for i, volume in enumerate(resampled):

@@ -1,0 +1,224 @@
+"""Which NIfTI files of a folder form a scan: told from their names, never from pixels.
+
+What the names (and dcm2niix's ``.json`` side-cars) leave open becomes a `Problem`:
+nothing is guessed.
+"""
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from cervjax.io.filenames import (
+    DICOM,
+    FAT_PAIR,
+    NIFTI,
+    NOT_MAGNITUDE,
+    OUTPUT,
+    PHASE_PAIR,
+    ROLE_FOLDER,
+    ROLES,
+    NamedImage,
+    read_name,
+    role_of,
+    role_words,
+    safe_name,
+    stem_of,
+)
+from cervjax.io.scans import ACCEPTED, BY_HAND, PairingError, Problem, Scan
+
+
+def find_scans(root: Path) -> tuple[list[Scan], list[Problem]]:
+    """Finds the scans in a folder and its sub-folders.
+
+    Passed over are hidden files, segmentations and maps (``_dseg``, ``_mask``,
+    ``_pdff``, ...) and folders named ``derivatives``. Linked folders are followed,
+    but no folder is read twice.
+
+    Args:
+        root: folder to search.
+
+    Returns:
+        Scans and problems, in natural order of their names. Where there is no scan,
+        the last problem says which names are understood.
+
+    Raises:
+        PairingError: if `root` is not a folder.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "does not exist"
+        hint = f"give its folder, {BY_HAND}" if root.exists() else "check the path"
+        raise PairingError(f"{root} {what}; {hint}")
+    paths, has_dicom, problems = _walk(root)
+    groups: dict[tuple[Path, str], list[NamedImage]] = defaultdict(list)
+    for image in _images(paths, root):
+        groups[image.folder, image.stem].append(image)
+    names = _names(groups, root)
+    outcomes = [_assemble(names[key], images) for key, images in groups.items()]
+    problems += [outcome for outcome in outcomes if isinstance(outcome, Problem)]
+    scans = [outcome for outcome in outcomes if isinstance(outcome, Scan)]
+    taken = _repeated(scan.name for scan in scans)
+    problems += [_name_taken(scan) for scan in scans if scan.name.casefold() in taken]
+    scans = [scan for scan in scans if scan.name.casefold() not in taken]
+    problems.sort(key=lambda problem: _natural(problem.scan))
+    if not scans:
+        problems.append(_nothing_found(root, paths, has_dicom))
+    return sorted(scans, key=lambda scan: _natural(scan.name)), problems
+
+
+def pairing_table(
+    scans: Collection[Scan], problems: Collection[Problem], root: Path
+) -> str:
+    """Lays out what `find_scans` found, for a dry run.
+
+    Args:
+        scans: scans found under `root`.
+        problems: problems found under `root`.
+        root: the folder searched; paths are shown relative to it.
+
+    Returns:
+        A table of the scans, then the problems, then the NIfTI files without a use.
+    """
+    root = Path(root)
+
+    def shown(path: Path | None) -> str:
+        if path is None:
+            return "-"
+        return os.path.relpath(path, root) if path.is_relative_to(root) else str(path)
+
+    rows = [("scan", *ROLES.values())]
+    rows += [(s.name, *(shown(s.files.get(role)) for role in ROLES)) for s in scans]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    for problem in problems:
+        lines += ["", f"PROBLEM {problem.scan}: {problem.message}"]
+        lines += [*(f"  {shown(path)}" for path in problem.files), f"  {problem.hint}"]
+    used = {path for scan in scans for path in scan.files.values()}
+    used |= {path for problem in problems for path in problem.files}
+    unused = [path for path in _walk(root)[0] if path not in used]
+    if unused:
+        lines += ["", f"not recognised: {len(unused)} NIfTI file(s)"]
+        lines += [f"  {shown(path)}" for path in unused]
+    lines += ["", f"{len(scans)} scan(s), {len(problems)} problem(s)"]
+    return "\n".join(lines)
+
+
+def _walk(root: Path) -> tuple[list[Path], bool, list[Problem]]:
+    """NIfTI files that are no output, whether there is DICOM, unreadable folders."""
+    paths: list[Path] = []
+    problems: list[Problem] = []
+    has_dicom = False
+    seen: set[str] = set()
+
+    def unreadable(error: OSError) -> None:
+        folder = Path(error.filename)
+        message = f"the folder cannot be read ({error.strerror})"
+        hint = "Change its permissions, or search another folder."
+        problems.append(Problem(folder.name, (folder,), message, hint))
+
+    walk = os.walk(root, onerror=unreadable, followlinks=True)
+    for folder, subfolders, names in walk:
+        real = os.path.realpath(folder)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(
+            (d for d in subfolders if d[0] != "." and d.lower() != "derivatives"),
+            key=lambda d: (os.path.islink(os.path.join(folder, d)), _natural(d)),
+        )
+        has_dicom |= any(map(DICOM.fullmatch, names))
+        for name in sorted(names, key=_natural):
+            nifti = NIFTI.fullmatch(name)
+            if nifti and not OUTPUT.fullmatch(nifti["stem"]):
+                paths.append(Path(folder, name))
+    return paths, has_dicom, problems
+
+
+def _images(paths: Iterable[Path], root: Path) -> Iterator[NamedImage]:
+    """The files that have a role, or should have one.
+
+    A folder named for a role lends it to its files, unless theirs differ: then it is
+    just a folder (such as ``in`` for input).
+    """
+    by_folder: dict[Path, list[Path]] = defaultdict(list)
+    for path in paths:
+        if not NOT_MAGNITUDE.fullmatch(stem_of(path)):
+            by_folder[path.parent].append(path)
+    for folder, members in by_folder.items():
+        home = folder
+        if folder != root and ROLE_FOLDER.fullmatch(folder.name):
+            labels = (f"{folder.name}/{stem_of(path)}" for path in members)
+            matches = (match for label in labels for match in role_words(label))
+            home = folder.parent if len({*map(role_of, matches)}) == 1 else folder
+        yield from filter(None, (read_name(path, home) for path in members))
+
+
+def _assemble(name: str, images: list[NamedImage]) -> Scan | Problem:
+    """A scan of the images that share a stem, or why they are none."""
+    files = tuple(image.path for image in images)
+    by_role: dict[str, list[NamedImage]] = defaultdict(list)
+    for image in images:
+        claims = sorted(ROLES[role] for role in image.claims)
+        if len(claims) != 1:
+            say = f"say {' and '.join(claims)}" if claims else "do not tell its role"
+            message = f"{image.path.name}: name and .json side-car {say}"
+            hint = f"Keep the side-cars, use one clear ending ({ACCEPTED}), {BY_HAND}."
+            return Problem(name, files, message, hint)
+        by_role[min(image.claims)].append(image)
+    for role, same in by_role.items():
+        if len(same) > 1:
+            files = tuple(image.path for image in same)
+            names = ", ".join(path.name for path in files)
+            message = f"{len(same)} {ROLES[role]} images: {names}"
+            return Problem(name, files, message, f"Keep one in the folder, {BY_HAND}.")
+    pairs = [pair for pair in (PHASE_PAIR, FAT_PAIR) if by_role.keys() >= {*pair}]
+    if pairs:
+        return Scan(name, **{r: by_role[r][0].path for pair in pairs for r in pair})
+    message = "; ".join(
+        f"{image.path.name} is {ROLES[role]} without a partner "
+        f"(expected {image.partner})"
+        for role, (image,) in by_role.items()
+    )
+    return Problem(name, files, message, f"Add or rename the partner, {BY_HAND}.")
+
+
+def _names(keys: Iterable[tuple[Path, str]], root: Path) -> dict[tuple[Path, str], str]:
+    """Names of scans: the shared stem, after the folder where several share it."""
+    names = {(folder, stem): safe_name(stem, folder) for folder, stem in keys}
+    repeated = _repeated(names.values())
+    for (folder, stem), name in names.items():
+        if name.casefold() in repeated:
+            parts = (*folder.relative_to(root).parts, stem)
+            names[folder, stem] = safe_name("_".join(parts), folder)
+    return names
+
+
+def _repeated(names: Iterable[str]) -> set[str]:
+    """Names that occur twice where upper and lower case count as equal."""
+    return {n for n, count in Counter(map(str.casefold, names)).items() if count > 1}
+
+
+def _name_taken(scan: Scan) -> Problem:
+    message = f"another scan is named {scan.name} too, in upper or lower case"
+    hint = "Rename the files of one of them."
+    return Problem(scan.name, tuple(scan.files.values()), message, hint)
+
+
+def _nothing_found(root: Path, paths: list[Path], has_dicom: bool) -> Problem:
+    name = safe_name("", root)
+    if has_dicom and not paths:
+        hint = "Convert it with dcm2niix first."
+        return Problem(name, (), f"DICOM but no NIfTI file in {root}", hint)
+    some = ", ".join(path.name for path in paths[:5]) + ", ..." * (len(paths) > 5)
+    count = f"{len(paths)} NIfTI file(s)"
+    message = f"no complete scan in {root}: {count} ({some or 'none'})"
+    return Problem(name, (), message, f"Use the endings {ACCEPTED}, {BY_HAND}.")
+
+
+def _natural(name: str) -> list[str | int]:
+    """Sorts ``sub-2`` before ``sub-10``."""
+    parts = re.split(r"(\d+)", name.casefold())
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)]

@@ -1,16 +1,16 @@
 """The muscles in three dimensions as a page to turn: one HTML file, works offline.
 
-The only room that knows plotly, which is an extra: ``pip install "cervjax[figures]"``.
+Needs plotly, which comes with ``pip install "cervjax[figures]"``.
 """
 
 import html
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from cervjax import NOTICE
+from cervjax.figures.checks import check_installed
 from cervjax.figures.meshes import Mesh
 from cervjax.figures.style import Palette, muscle_color
 from cervjax.figures.views import FROM_BELOW, VIEWS, View
@@ -37,19 +37,6 @@ _LIGHT = {"x": -30_000, "y": 60_000, "z": -100_000}
 _BUTTONS = [["toImage", "orbitRotation", "pan3d", "resetCameraDefault3d"]]
 
 
-def check_plotly() -> None:
-    """Does nothing where plotly is installed.
-
-    Raises:
-        ValueError: it is not; says how to get it.
-    """
-    if find_spec("plotly") is None:
-        raise ValueError(
-            'the interactive page needs plotly: pip install "cervjax[figures]", '
-            "or do without the page (--no-page)"
-        )
-
-
 def interactive_page(
     meshes: Sequence[Mesh], *, title: str, palette: Palette = "sides"
 ) -> str:
@@ -71,7 +58,7 @@ def interactive_page(
     Raises:
         ValueError: plotly is not installed, or there is no mesh.
     """
-    check_plotly()
+    check_installed("plotly")
     if not meshes:
         raise ValueError("no mesh makes no page; give a mask with labels 1-14")
     import plotly.graph_objects as go

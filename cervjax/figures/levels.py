@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cervjax.anatomy import MUSCLES, NUM_CLASSES
+from cervjax.anatomy import MUSCLES
+from cervjax.figures.checks import check_labels
 
 LEVELS = ("C3", "C4", "C5", "C6")
 """The paper's levels, from above; Table 1 is made of them."""
@@ -113,11 +114,7 @@ def slices_of_muscles(labels: np.ndarray, slice_mm: float) -> tuple[LevelSlice, 
     Reference: Weber et al. 2021, Table 1.
     """
     labels = np.asarray(labels)
-    if labels.ndim != 3 or labels.min(initial=0) < 0 or labels.max() >= NUM_CLASSES:
-        raise ValueError(
-            f"labels must be 3-D (x, y, z) and 0-{NUM_CLASSES - 1}, got shape "
-            f"{labels.shape} from {labels.min()} to {labels.max()}"
-        )
+    check_labels(labels)
     if not slice_mm > 0:
         raise ValueError(f"slice_mm must be positive, got {slice_mm}")
     above, below = _ends(labels)

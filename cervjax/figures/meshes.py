@@ -1,7 +1,7 @@
 """Borders of masks in millimetres: outlines in a slice, smooth surfaces in space.
 
-Surfaces keep the mask's volume. The only room that knows scikit-image's marching
-squares and cubes.
+Surfaces keep the mask's volume. Both need scikit-image, which comes with
+``pip install "cervjax[figures]"``.
 """
 
 from dataclasses import dataclass
@@ -9,12 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import find_objects, gaussian_filter, map_coordinates
 from scipy.optimize import brentq
-from skimage.measure import find_contours, marching_cubes
 
 from cervjax.anatomy import MUSCLES, NUM_CLASSES, Muscle
-
-VOLUME_TOLERANCE = 0.005
-"""How far a surface's volume may be from its mask's, as a fraction."""
+from cervjax.figures.checks import check_installed, check_labels, check_some_muscle
 
 _SLICES_OF_BLUR = 0.6  # sigma along an axis, in voxels, if that is more than smooth_mm
 _LEVEL_ACCURACY = 1e-3
@@ -54,15 +51,14 @@ def muscle_meshes(
     """Surfaces of all muscles in a mask.
 
     Each mask is sampled on a grid of equal steps (linear), blurred by a Gaussian and
-    cut at the level where the surface holds the mask's volume, within
-    `VOLUME_TOLERANCE`: blurring alone would eat thin muscles. Along an axis of thick
-    slices the Gaussian is wider, 0.6 of a slice, so that no steps are left. A muscle
-    that reaches the end of the volume is closed there. Neighbours may overlap by a
-    fraction of the blur.
+    cut at the level where the surface holds the mask's volume: blurring alone would
+    shrink thin muscles. Along an axis of thick slices the Gaussian is wider, 0.6 of a
+    slice, so that no steps are left. A muscle that reaches the end of the volume is
+    closed there. Neighbours may overlap by a fraction of the blur.
 
     Args:
         labels: integers 0-14, ``(x, y, z)``.
-        affine: ``(4, 4)``, voxel index to scanner millimetres (oblique is well).
+        affine: ``(4, 4)``, voxel index to scanner millimetres (may be oblique).
         resolution_mm: size of a step, and of the triangles.
         smooth_mm: sigma of the Gaussian.
 
@@ -71,10 +67,13 @@ def muscle_meshes(
 
     Raises:
         ValueError: labels are not 3-D, not integers in 0-14 or all background; the
-            affine is singular; a size is not positive.
+            affine is singular; a size is not positive; scikit-image is not installed.
     """
+    check_installed("skimage")
     labels, affine = np.asarray(labels), np.asarray(affine, np.float64)
-    _check(labels, affine, resolution_mm, smooth_mm)
+    check_labels(labels)
+    check_some_muscle(labels)
+    _check_geometry(affine, resolution_mm, smooth_mm)
     boxes = find_objects(labels.astype(np.int32), NUM_CLASSES - 1)
     return [
         _mesh(labels, muscle, box, affine, resolution_mm, smooth_mm)
@@ -98,30 +97,19 @@ def outlines_mm(mask: np.ndarray, spacing_mm: tuple[float, float]) -> list[np.nd
     Returns:
         Per outline ``(n, 2)`` x and y in millimetres from the outer corner of voxel
         ``(0, 0)``, first point repeated at the end.
+
+    Raises:
+        ValueError: scikit-image is not installed.
     """
+    check_installed("skimage")
+    from skimage.measure import find_contours
+
     padded = np.pad(np.asarray(mask, np.float32), 1)
     lines = find_contours(padded, 0.5, fully_connected="low")
     return [(line - 0.5) * np.asarray(spacing_mm) for line in lines]
 
 
-def _check(
-    labels: np.ndarray, affine: np.ndarray, resolution_mm: float, smooth_mm: float
-) -> None:
-    if labels.ndim != 3 or labels.dtype.kind not in "iu":
-        raise ValueError(
-            "labels must be integers (x, y, z), got "
-            f"{labels.dtype} of shape {labels.shape}"
-        )
-    if not labels.any():
-        raise ValueError(
-            f"the mask of shape {labels.shape} has no muscle, every voxel is 0; "
-            "give a mask with labels 1-14"
-        )
-    if labels.min() < 0 or labels.max() >= NUM_CLASSES:
-        raise ValueError(
-            f"labels must be 0-{NUM_CLASSES - 1} (Table 1 of the paper), got "
-            f"{labels.min()} to {labels.max()}; renumber or remove the others"
-        )
+def _check_geometry(affine: np.ndarray, resolution_mm: float, smooth_mm: float) -> None:
     if affine.shape != (4, 4) or not abs(np.linalg.det(affine[:3, :3])) > 1e-9:
         raise ValueError(f"affine must be (4, 4) and invertible, got {affine.tolist()}")
     if not (resolution_mm > 0 and smooth_mm > 0):
@@ -171,6 +159,7 @@ def _surface_of_volume(
     field: np.ndarray, to_mm: np.ndarray, volume_mm3: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Vertices in mm and faces of the level set that holds the volume."""
+    from skimage.measure import marching_cubes
 
     def surface(level: float) -> tuple[np.ndarray, np.ndarray]:
         vertices, faces, *_ = marching_cubes(field, level, gradient_direction="ascent")

@@ -13,7 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path as Outline
 
-from cervjax.anatomy import MUSCLES, NUM_CLASSES
+from cervjax.anatomy import MUSCLES
+from cervjax.figures.checks import (
+    check_labels,
+    check_some_muscle,
+    check_spacing,
+)
 from cervjax.figures.levels import LevelSlice
 from cervjax.figures.meshes import outlines_mm
 from cervjax.figures.page import (
@@ -76,9 +81,12 @@ def levels_figure(
             volume; no level has a slice.
     """
     water, labels = np.asarray(water), np.asarray(labels)
-    _check(water, labels, slices, spacing_mm)
-    dx, dy, dz = map(float, spacing_mm)
+    check_labels(labels, water)
+    check_spacing(spacing_mm)
+    _check_slices(slices, labels.shape[2])
+    dx, dy, _ = map(float, spacing_mm)
     shown = [s.index for s in slices if s.index is not None]
+    check_some_muscle(labels[..., shown], " in the slices of the levels")
     box = _box(labels[..., shown], (dx, dy))
     low, high = _window(water[..., shown], box, (dx, dy))
 
@@ -96,7 +104,7 @@ def levels_figure(
         _head(paper, left, top, panel_w, "abcdefgh"[i], found)
         bottom = top - _HEAD_MM - panel_h
         if found.index is None:
-            _say_why_not(paper, (left, bottom, panel_w, panel_h), found.reason)
+            _explain(paper, (left, bottom, panel_w, panel_h), found.reason)
             continue
         panel = add_panel(figure, (left, bottom, panel_w, panel_h))
         panel.imshow(
@@ -118,25 +126,7 @@ def levels_figure(
     return figure
 
 
-def _check(
-    water: np.ndarray,
-    labels: np.ndarray,
-    slices: Sequence[LevelSlice],
-    spacing_mm: tuple,
-) -> None:
-    if water.ndim != 3 or water.shape != labels.shape:
-        raise ValueError(
-            "water and labels must be 3-D and of one shape, got "
-            f"{water.shape} and {labels.shape}; give the mask on the scan's own grid"
-        )
-    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= NUM_CLASSES:
-        raise ValueError(
-            f"labels must be integers in 0-{NUM_CLASSES - 1}, got {labels.dtype} from "
-            f"{labels.min()} to {labels.max()}; renumber or remove the others"
-        )
-    spacing = np.asarray(spacing_mm, np.float64)
-    if spacing.shape != (3,) or not np.all((spacing > 0) & np.isfinite(spacing)):
-        raise ValueError(f"spacing_mm must be three positive numbers, got {spacing_mm}")
+def _check_slices(slices: Sequence[LevelSlice], count: int) -> None:
     if not slices or all(s.index is None for s in slices):
         reasons = "; ".join(dict.fromkeys(s.reason for s in slices)) or "none given"
         raise ValueError(
@@ -144,16 +134,11 @@ def _check(
             "of the levels, or a mask that ends at the levels of Table 1"
         )
     for s in slices:
-        if s.index is not None and not 0 <= s.index < labels.shape[2]:
+        if s.index is not None and not 0 <= s.index < count:
             raise ValueError(
                 f"slice {s.index} of {s.level} is outside the volume, which has slices "
-                f"0-{labels.shape[2] - 1}"
+                f"0-{count - 1}"
             )
-    if not labels[..., [s.index for s in slices if s.index is not None]].any():
-        raise ValueError(
-            f"the mask of shape {labels.shape} has no muscle in the slices of the "
-            "levels; give a mask with labels 1-14, and the levels of the same scan"
-        )
 
 
 def _box(labels: np.ndarray, spacing_mm: tuple[float, float]) -> Box:
@@ -210,7 +195,7 @@ def _head(
         write_text(paper, left + width - 0.3, y, f"slice {found.index}", **style)
 
 
-def _say_why_not(
+def _explain(
     paper: Axes, box_mm: tuple[float, float, float, float], reason: str
 ) -> None:
     left, bottom, width, height = box_mm

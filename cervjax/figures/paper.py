@@ -1,37 +1,33 @@
 """Figures 1 and 2 of the paper for every scan that has a mask.
 
-Masks are found by name: ``<scan>_dseg.nii.gz``, as `cervjax infer` and
-`cervjax phantom` write them; a map of levels beside one is
-``<scan>_levels.nii.gz``. One bad scan never stops the others.
+One bad scan never stops the others.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from cervjax.anatomy import MUSCLES
+from cervjax.figures.checks import check_installed
+from cervjax.figures.inputs import Masked, find_masks, levels_of, read_masked
 from cervjax.figures.interactive import (
     PAGE_RESOLUTION_MM,
-    check_plotly,
     interactive_page,
     save_html,
 )
-from cervjax.figures.levels import LevelSlice, slices_of_map, slices_of_muscles
 from cervjax.figures.meshes import Mesh, muscle_meshes
 from cervjax.figures.outlines import levels_figure
 from cervjax.figures.page import PAGE_MM, new_page
 from cervjax.figures.rendering import rendering_figure
 from cervjax.figures.style import Palette, muscle_color, save_figure
-from cervjax.io.dixon import read_scan
-from cervjax.io.labels import exchanged_sides, read_labels
-from cervjax.io.nifti import NiftiError, NiftiImage, check_same_grid, read_nifti
 from cervjax.io.pairing import find_scans
 from cervjax.io.scans import Scan
 
-_EXTENSIONS = (".nii.gz", ".nii")
 _PAGE_VERTICES = 30_000  # a page of 6 MB
+_EXPECTED = (ValueError, OSError, MemoryError)  # of one scan: the others go on
 
 
 class Paths(NamedTuple):
@@ -53,6 +49,15 @@ class Problem(NamedTuple):
 
     scan: str
     message: str
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Width of the page, palette, and whether there is an interactive page."""
+
+    width_mm: float
+    palette: Palette
+    page: bool
 
 
 def paths(out: Path, name: str) -> Paths:
@@ -96,17 +101,15 @@ def write_figures(
 
     Raises:
         ValueError: no folder, no scan in it has a mask, a setting is unknown, or
-            plotly is not installed.
+            scikit-image or plotly is not installed.
         OSError: the folder for the figures cannot be written to.
     """
     folder, masks, out = Path(folder), Path(masks), Path(out)
-    new_page(width_mm, width_mm)  # settings are refused before any work is done
-    muscle_color(MUSCLES[0], palette)
-    if page:
-        check_plotly()
+    look = _Look(width_mm, palette, page)
+    _check(look)
     scans, unpaired = find_scans(folder)
     problems = [Problem(p.scan, f"{p.message}; {p.hint}") for p in unpaired]
-    found = _find_masks(masks, scans)
+    found = find_masks(masks, scans)
     without = [scan.name for scan in scans if not found[scan.name]]
     if len(without) == len(scans):
         names = ", ".join(f"{name}_dseg.nii.gz" for name in without[:3])
@@ -122,130 +125,76 @@ def write_figures(
         if scan.name in without:
             log(f"{scan.name}: no mask, left out")
             continue
-        wrong = _draw(scan, found[scan.name], out, width_mm, palette, page)
-        problems += wrong
-        for problem in wrong:
-            log(f"{scan.name}: {problem.message}")
-        if not wrong:
-            log(f"{scan.name}: drawn")
+        wrong = _draw(scan, found[scan.name], out, look)
+        problems += [Problem(scan.name, message) for message in wrong]
+        for message in wrong or ["drawn"]:
+            log(f"{scan.name}: {message}")
     return problems
 
 
-def _find_masks(masks: Path, scans: Sequence[Scan]) -> dict[str, list[Path]]:
-    """The candidates for each scan's mask."""
-    if masks.is_file():
-        if len(scans) != 1:
-            raise ValueError(
-                f"{masks} is one mask, but there are {len(scans)} scans; give a folder "
-                "of masks named <scan>_dseg.nii.gz"
-            )
-        return {scans[0].name: [masks]}
-    if not masks.is_dir():
-        raise ValueError(f"{masks} does not exist; give a mask or a folder of masks")
-    by_name: dict[str, list[Path]] = {scan.name: [] for scan in scans}
-    for path in sorted(masks.rglob("*_dseg.nii*")):
-        for extension in _EXTENSIONS:
-            name = path.name.removesuffix(f"_dseg{extension}")
-            if name in by_name and not path.name.startswith("."):
-                by_name[name].append(path)
-    return by_name
+def _check(look: _Look) -> None:
+    """Refuses settings before any work is done."""
+    new_page(look.width_mm, look.width_mm)
+    muscle_color(MUSCLES[0], look.palette)
+    check_installed("skimage", *(["plotly"] if look.page else []))
 
 
-def _draw(
-    scan: Scan,
-    candidates: Sequence[Path],
-    out: Path,
-    width_mm: float,
-    palette: Palette,
-    page: bool,
-) -> list[Problem]:
-    """Draws what can be drawn of one scan; returns what cannot."""
+def _draw(scan: Scan, candidates: Sequence[Path], out: Path, look: _Look) -> list[str]:
+    """Draws what can be drawn of one scan; returns why the rest cannot."""
     files = paths(out, scan.name)
+    steps = [_draw_levels, _draw_rendering, *([_draw_page] if look.page else [])]
     problems = []
-
-    def attempt(draw: Callable[[], object]) -> bool:
+    try:
+        masked = read_masked(scan, candidates)
+    except _EXPECTED as error:
+        return [_reason(error)]
+    for step in steps:
         try:
-            draw()
-        except (ValueError, OSError, MemoryError) as error:
-            problems.append(Problem(scan.name, str(error) or type(error).__name__))
-        return not problems
-
-    read: list[tuple[np.ndarray, np.ndarray, NiftiImage]] = []
-    if not attempt(lambda: read.append(_read(scan, candidates))):
-        return problems
-    water, labels, grid = read[0]
-
-    def first() -> None:
-        slices, source = _levels(candidates[0], labels, grid)
-        try:
-            figure = levels_figure(
-                water,
-                labels,
-                slices,
-                spacing_mm=grid.spacing_mm,
-                source=f"{scan.name}. {source}",
-                width_mm=width_mm,
-                palette=palette,
-            )
-        except ValueError as error:
-            raise ValueError(f"{candidates[0]}: figure 1: {error}") from error
-        save_figure(figure, files.levels_png)
-        save_figure(figure, files.levels_pdf)
-
-    def second() -> None:
-        meshes = muscle_meshes(labels, grid.affine)
-        options = {"width_mm": width_mm, "palette": palette}
-        remark = f"{scan.name}. Parallel projection."
-        figure = rendering_figure(meshes, remark=remark, **options)
-        save_figure(figure, files.rendering)
-
-    def third() -> None:
-        meshes = _light_meshes(labels, grid.affine)
-        html = interactive_page(meshes, title=scan.name, palette=palette)
-        save_html(html, files.page)
-
-    for draw in (first, second, third) if page else (first, second):
-        attempt(draw)
+            step(masked, files, look)
+        except _EXPECTED as error:
+            problems.append(_reason(error))
     return problems
 
 
-def _read(
-    scan: Scan, candidates: Sequence[Path]
-) -> tuple[np.ndarray, np.ndarray, NiftiImage]:
-    """Water image, labels and grid; refuses a mask that would be drawn wrongly."""
-    if len(candidates) > 1:
-        names = ", ".join(map(str, candidates))
-        raise ValueError(f"{len(candidates)} masks: {names}; keep one of them")
-    images = read_scan(scan)
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _draw_levels(scan: Masked, files: Paths, look: _Look) -> None:
+    """Figure 1."""
+    slices, source = levels_of(scan)
     try:
-        labels = read_labels(candidates[0], images.grid)
-    except NiftiError as error:
-        raise ValueError(
-            f"{error}. A mask has labels 0-14 on the scan's own grid, and at least one "
-            "muscle, as cervjax infer writes it"
-        ) from error
-    at = {int(k): np.argwhere(labels == k) for k in np.unique(labels[labels > 0])}
-    if wrong := exchanged_sides(at):
-        raise ValueError(
-            f"{candidates[0]}: {wrong}; a figure of it would show the wrong sides, "
-            "renumber the labels"
+        figure = levels_figure(
+            scan.water,
+            scan.labels,
+            slices,
+            spacing_mm=scan.grid.spacing_mm,
+            source=f"{scan.name}. {source}",
+            width_mm=look.width_mm,
+            palette=look.palette,
         )
-    return images.fat_water.water, labels, images.grid
+    except ValueError as error:
+        raise ValueError(f"{scan.mask}: figure 1: {error}") from error
+    save_figure(figure, files.levels_png)
+    save_figure(figure, files.levels_pdf)
 
 
-def _levels(
-    mask: Path, labels: np.ndarray, grid: NiftiImage
-) -> tuple[tuple[LevelSlice, ...], str]:
-    """The levels' slices, and how they were told."""
-    stem = mask.name.removesuffix(".gz").removesuffix(".nii").removesuffix("_dseg")
-    for extension in _EXTENSIONS:
-        path = mask.with_name(f"{stem}_levels{extension}")
-        if path.is_file():
-            volume = read_nifti(path)
-            check_same_grid(grid, volume)
-            return slices_of_map(np.rint(volume.data)), "Levels: from their map."
-    slices = slices_of_muscles(labels, grid.spacing_mm[2])
-    return slices, "Levels: where muscles end (Table 1)."
+def _draw_rendering(scan: Masked, files: Paths, look: _Look) -> None:
+    """Figure 2, a still picture."""
+    figure = rendering_figure(
+        muscle_meshes(scan.labels, scan.grid.affine),
+        remark=f"{scan.name}. Parallel projection.",
+        width_mm=look.width_mm,
+        palette=look.palette,
+    )
+    save_figure(figure, files.rendering)
+
+
+def _draw_page(scan: Masked, files: Paths, look: _Look) -> None:
+    """Figure 2, to be turned."""
+    meshes = _light_meshes(scan.labels, scan.grid.affine)
+    html = interactive_page(meshes, title=scan.name, palette=look.palette)
+    save_html(html, files.page)
 
 
 def _light_meshes(labels: np.ndarray, affine: np.ndarray) -> list[Mesh]:

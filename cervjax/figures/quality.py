@@ -16,7 +16,8 @@ from matplotlib.patheffects import withStroke
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from cervjax import NOTICE
-from cervjax.anatomy import MUSCLES, NUM_CLASSES
+from cervjax.anatomy import MUSCLES
+from cervjax.figures.checks import check_labels, check_spacing
 from cervjax.figures.style import axial_places, letters, new_figure, save_figure
 
 _WIDTH_IN = 12.0
@@ -63,7 +64,10 @@ def qc_figure(
             the spacing is not positive, or no slice is asked for.
     """
     image, labels = np.asarray(image), np.asarray(labels)
-    _check(image, labels, spacing_mm, num_slices)
+    check_labels(labels, image)
+    check_spacing(spacing_mm)
+    if num_slices < 1:
+        raise ValueError(f"num_slices must be at least 1, got {num_slices}")
     dx, dy, dz = map(float, spacing_mm)
     shown = labels if like is None else like
     slices = _choose_slices(shown, num_slices)
@@ -107,26 +111,6 @@ def save_png(figure: Figure, path: str | Path) -> None:
         save_figure(figure, path, dpi=dpi)
         if Path(path).stat().st_size <= _MAX_BYTES:
             break
-
-
-def _check(
-    image: np.ndarray, labels: np.ndarray, spacing_mm: tuple, num_slices: int
-) -> None:
-    if image.ndim != 3 or 0 in image.shape or image.shape != labels.shape:
-        raise ValueError(
-            "image and labels must be 3-D, not empty and of one shape, got "
-            f"{image.shape} and {labels.shape}"
-        )
-    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= NUM_CLASSES:
-        raise ValueError(
-            f"labels must be integers in 0-{NUM_CLASSES - 1}, got {labels.dtype} from "
-            f"{labels.min()} to {labels.max()}"
-        )
-    spacing = np.asarray(spacing_mm, np.float64)
-    if spacing.shape != (3,) or not np.all((spacing > 0) & np.isfinite(spacing)):
-        raise ValueError(f"spacing_mm must be three positive numbers, got {spacing_mm}")
-    if num_slices < 1:
-        raise ValueError(f"num_slices must be at least 1, got {num_slices}")
 
 
 def _choose_slices(labels: np.ndarray, num_slices: int) -> np.ndarray:

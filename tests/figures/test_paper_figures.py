@@ -8,7 +8,7 @@ from matplotlib.image import imread
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from cervjax.anatomy import LEFT_RIGHT_PERMUTATION, MUSCLES
-from cervjax.figures import interactive, paper
+from cervjax.figures import checks, paper
 from cervjax.figures.paper import paths, write_figures
 
 SPACING = np.array((2.0, 2.0, 3.0))
@@ -230,7 +230,7 @@ def test_refuses_before_any_work(tmp_path, monkeypatch):
         write_figures(tmp_path / "scans", tmp_path / "scans", tmp_path, page=False)
     with pytest.raises(ValueError, match="does not exist"):
         write_figures(tmp_path / "scans", tmp_path / "none", tmp_path, page=False)
-    monkeypatch.setattr(interactive, "find_spec", lambda name: None)
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"cervjax\[figures\]"):
         draw(tmp_path)
     assert not (tmp_path / "out").exists()

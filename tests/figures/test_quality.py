@@ -325,17 +325,32 @@ def test_arguments_are_left_alone():
     np.testing.assert_array_equal(labels, copies[1])
 
 
-def test_no_pyplot():
-    code = "import sys, cervjax.figures.quality as _; "
-    code += "sys.exit('matplotlib.pyplot' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+def test_needs_matplotlib_alone_and_no_pyplot(tmp_path):
+    code = f"""
+import sys
+sys.modules |= dict.fromkeys(("skimage", "plotly"))  # cannot be imported
+import numpy as np
+from cervjax.figures import paper, quality
+image = np.ones((4, 4, 4))
+figure = quality.qc_figure(image, image.astype(int), spacing_mm=(1, 1, 1), title="")
+quality.save_png(figure, {str(tmp_path / "a.png")!r})
+try:
+    paper.write_figures("scans", "masks", "out", page=False)
+except ValueError as error:
+    print(error)
+sys.exit("matplotlib.pyplot" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert imread(tmp_path / "a.png").shape[1] == 1800
+    assert "scikit-image missing" in done.stdout and "cervjax[figures]" in done.stdout
 
 
 @pytest.mark.parametrize(
     "changed, message",
     [
         ({"image": np.ones((3, 3, 2))}, "one shape"),
-        ({"image": np.ones((3, 3)), "labels": np.ones((3, 3), int)}, "must be 3-D"),
+        ({"image": np.ones((3, 3)), "labels": np.ones((3, 3), int)}, "3-D"),
         ({"image": np.ones((3, 3, 0)), "labels": np.ones((3, 3, 0), int)}, "not empty"),
         ({"labels": np.full((3, 3, 3), 15)}, "0-14"),
         ({"labels": np.full((3, 3, 3), -1)}, "0-14"),

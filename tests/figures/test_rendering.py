@@ -8,7 +8,7 @@ from matplotlib.text import Text
 
 from cervjax import NOTICE
 from cervjax.anatomy import MUSCLES
-from cervjax.figures import interactive
+from cervjax.figures import checks
 from cervjax.figures.interactive import interactive_page, save_html
 from cervjax.figures.meshes import muscle_meshes
 from cervjax.figures.rendering import rendering_figure
@@ -253,6 +253,6 @@ def test_page_says_what_it_lacks(all_muscles, monkeypatch):
     with pytest.raises(ValueError, match="no mesh"):
         pytest.importorskip("plotly")
         interactive_page([], title="")
-    monkeypatch.setattr(interactive, "find_spec", lambda name: None)
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r'pip install "cervjax\[figures\]"'):
         interactive_page(all_muscles, title="sub-1")

@@ -15,13 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import nibabel as nib
 import numpy as np
 
 from cervjax.cli.main import main as cervjax
 from cervjax.evaluation.comparison import compare, find_pairs
 from cervjax.evaluation.tables import by_muscle, column
-from cervjax.phantom.dataset import person, to_nifti
+from cervjax.io.nifti import write_volume
+from cervjax.phantom.dataset import person
 from cervjax.phantom.neck import build_neck
 from cervjax.phantom.protocol import TIERS, Tier
 from cervjax.phantom.scan import DigitalScan, make_scan
@@ -125,9 +125,8 @@ def write_scans(folder: Path, condition: Condition, people: list[Subject]) -> No
             ("fat", scan.fat),
             ("dseg", scan.labels),
         ):
-            nib.save(
-                to_nifti(array, scan.grid), folder / f"{subject.name}_{name}.nii.gz"
-            )
+            path, grid = folder / f"{subject.name}_{name}.nii.gz", scan.grid
+            write_volume(path, array, grid.affine, grid.stored_axes)
 
 
 def row(condition: Condition, folder: Path, weights: Path | None) -> str:

@@ -50,7 +50,6 @@ FILE_LINES, FUNCTION_LINES, PARAMETERS, PACKAGES = 300, 60, 8, 12
 UPWARD = {"cervjax.model.weights -> cervjax.inference.test_time_augmentation"}
 STRANGERS = {
     "cervjax/inference/results.py: nibabel",
-    "cervjax/phantom/dataset.py: nibabel",
 }
 LARGE = {
     "cervjax/cli/infer.py add_arguments: lines",

@@ -7,16 +7,12 @@ resampled (as NiftyNet).
 """
 
 import gzip
-import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.openers import ImageOpener
 from nibabel.orientations import (
     apply_orientation,
     axcodes2ornt,
@@ -24,31 +20,13 @@ from nibabel.orientations import (
     io_orientation,
     ornt_transform,
 )
-from nibabel.spatialimages import HeaderDataError
 
 from cervjax.io.files import write_atomically
+from cervjax.io.nifti_checks import NiftiError, checked_affine, checked_data, load
 
-VOXEL_SIZE_LIMITS_MM = (0.05, 50.0)
-FIELD_OF_VIEW_LIMIT_MM = 2000.0
-SHEAR_LIMIT = 0.01
-SIZE_MISMATCH_LIMIT = 0.01
 CORNER_TOLERANCE_MM = 0.1
 
 _RAS = axcodes2ornt(("R", "A", "S"))
-_UNREADABLE = (
-    ImageFileError,
-    HeaderDataError,
-    OSError,
-    EOFError,
-    ValueError,
-    OverflowError,
-    zlib.error,
-    struct.error,
-)
-
-
-class NiftiError(ValueError):
-    """A file that cannot be measured; the message names it, the rule and the hint."""
 
 
 @dataclass(frozen=True)
@@ -94,14 +72,14 @@ def read_nifti(path: str | Path, *, may_be_constant: bool = False) -> NiftiImage
 
     Raises:
         NiftiError: unreadable or truncated; not NIfTI; not 3-D; complex or colour;
-            NaN or Inf; constant; voxel size outside `VOXEL_SIZE_LIMITS_MM` or not as
+            NaN or Inf; constant; voxel size outside 0.05-50 mm or not as
             the affine says; affine missing, singular or sheared; qform and sform
             that disagree on orientation.
     """
     path = Path(path)
-    image, header = _load(path)
-    affine = _checked_affine(image, header, path)
-    data = _checked_data(image, path)
+    image, header = load(path)
+    affine = checked_affine(image, header, path)
+    data = checked_data(image, path)
     if not may_be_constant and data.min() == data.max():
         raise NiftiError(
             f"{path}: empty scan, every voxel has the value {data.flat[0]:g}"
@@ -162,122 +140,32 @@ def write_labels(path: str | Path, labels: np.ndarray, like: NiftiImage) -> None
     stored = np.ascontiguousarray(to_stored_orientation(labels, like))
     image = type(like.header)  # Nifti1 or Nifti2: the labels' file is of the same kind
     make = nib.Nifti2Image if image is nib.Nifti2Header else nib.Nifti1Image
-    content = make(stored.astype(np.uint8), None, header).to_bytes()
-    if str(path).endswith(".gz"):
-        content = gzip.compress(content, 6, mtime=0)
-    write_atomically(path, lambda part: part.write_bytes(content))
+    _write(path, make(stored.astype(np.uint8), None, header), compression=6)
 
 
-def _load(path: Path) -> tuple[Any, Any]:
-    """The image, and its header as stored (nibabel repairs bad headers silently).
+def write_volume(
+    path: str | Path, data: np.ndarray, affine: np.ndarray, stored_axes: str = "RAS"
+) -> None:
+    """Writes a volume with qform and sform, in mm, atomically.
 
-    Any, because nibabel's annotations do not know what a NIfTI image has.
+    Args:
+        path: ``.nii`` or ``.nii.gz``.
+        data: (x, y, z) in RAS, of a type that NIfTI has.
+        affine: (4, 4) voxel index to scanner mm, for ``data`` as it lies here.
+        stored_axes: directions in which the indices are to grow in the file, such as
+            "LPS"; no voxel moves.
     """
-    try:
-        image = nib.load(path)
-    except FileNotFoundError:
-        raise NiftiError(f"{path}: no such file") from None
-    except _UNREADABLE as error:
-        raise NiftiError(
-            f"{path}: not readable as NIfTI ({_first_line(error)}); "
-            "convert it again from DICOM, or copy it again"
-        ) from error
-    if not isinstance(image, nib.Nifti1Image):
-        raise NiftiError(
-            f"{path}: must be NIfTI (.nii, .nii.gz), got {type(image).__name__}"
-        )
-    with ImageOpener(str(path)) as stream:
-        header = type(image.header).from_fileobj(stream, check=False)
-    return image, header
+    turn = ornt_transform(_RAS, axcodes2ornt(stored_axes))
+    affine = affine @ inv_ornt_aff(turn, data.shape)
+    image = nib.Nifti1Image(np.asarray(apply_orientation(data, turn)), affine)
+    image.header.set_xyzt_units("mm", "sec")
+    image.set_qform(affine, 1)
+    image.set_sform(affine, 1)
+    _write(path, image, compression=1)  # noise hardly shrinks more, and takes longer
 
 
-def _checked_data(image: Any, path: Path) -> np.ndarray:
-    shape = image.shape
-    if len(shape) < 3 or any(n != 1 for n in shape[3:]):
-        raise NiftiError(
-            f"{path}: must be a 3-D volume, got shape {shape}; "
-            "a 4-D file must be split into one file per echo or contrast"
-        )
-    if min(shape[:3]) < 2:
-        raise NiftiError(
-            f"{path}: every axis needs at least 2 voxels, got shape {shape}"
-        )
-    if image.get_data_dtype().kind not in "iuf":
-        raise NiftiError(
-            f"{path}: must hold real numbers, got {image.get_data_dtype()}; "
-            "give magnitude images"
-        )
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):
-            data = np.asanyarray(image.dataobj).astype(np.float32)
-    except _UNREADABLE as error:
-        raise NiftiError(
-            f"{path}: its data cannot be read, the file is probably cut short "
-            f"({_first_line(error)}); copy or convert it again"
-        ) from error
-    data = data.reshape(shape[:3])
-    bad = data.size - int(np.isfinite(data).sum())
-    if bad:
-        raise NiftiError(
-            f"{path}: values must be finite, {bad} of {data.size} voxels are NaN, "
-            "infinite or too large; look at the scale factors (scl_slope, scl_inter)"
-        )
-    return data
-
-
-def _checked_affine(image: Any, header: Any, path: Path) -> np.ndarray:
-    sizes = header["pixdim"][1:4].astype(float)
-    low, high = VOXEL_SIZE_LIMITS_MM
-    if not np.all((sizes >= low) & (sizes <= high)):
-        raise NiftiError(
-            f"{path}: voxel size must lie within {low:g}-{high:g} mm, "
-            f"the header says {_triple(sizes)}"
-        )
-    extent = np.array(image.shape[:3]) * sizes[: len(image.shape[:3])]
-    if extent.max() > FIELD_OF_VIEW_LIMIT_MM:
-        raise NiftiError(
-            f"{path}: field of view of {_triple(extent)} mm is not a scan; "
-            "look at the voxel size in the header"
-        )
-    if header["qform_code"] <= 0 and header["sform_code"] <= 0:
-        raise NiftiError(
-            f"{path}: the header has no orientation (qform_code and sform_code are "
-            "0), so left and right cannot be known; convert again from DICOM"
-        )
-    affine = image.affine
-    columns = affine[:3, :3]
-    norms = np.linalg.norm(columns, axis=0)
-    if not np.all(np.isfinite(affine)) or np.any(norms < 1e-6):
-        raise NiftiError(f"{path}: singular affine {columns.tolist()}")
-    cosines = (columns / norms).T @ (columns / norms) - np.eye(3)
-    if abs(np.linalg.det(columns / norms)) < 0.5 or np.abs(cosines).max() > SHEAR_LIMIT:
-        raise NiftiError(
-            f"{path}: singular or sheared affine (axes must be at right angles, cosine "
-            f"up to {np.abs(cosines).max():.3f}, allowed {SHEAR_LIMIT}); resample the "
-            "scan onto an orthogonal grid"
-        )
-    if np.abs(norms / sizes - 1).max() > SIZE_MISMATCH_LIMIT:
-        raise NiftiError(
-            f"{path}: voxel size is {_triple(sizes)} mm in the header but "
-            f"{_triple(norms)} mm in the affine; volumes would be wrong, convert again"
-        )
-    if header["qform_code"] > 0 and header["sform_code"] > 0:
-        codes = [
-            nib.aff2axcodes(form)
-            for form in (image.header.get_qform(), image.header.get_sform())
-        ]
-        if codes[0] != codes[1]:
-            raise NiftiError(
-                f"{path}: qform says {''.join(codes[0])}, sform says "
-                f"{''.join(codes[1])}: left and right cannot be trusted; "
-                "convert again from DICOM"
-            )
-    return affine
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _triple(values: np.ndarray) -> str:
-    return " x ".join(f"{v:g}" for v in values)
+def _write(path: str | Path, image: Any, compression: int) -> None:
+    content = image.to_bytes()
+    if str(path).endswith(".gz"):  # without the time: the same image, the same bytes
+        content = gzip.compress(content, compression, mtime=0)
+    write_atomically(path, lambda part: part.write_bytes(content))

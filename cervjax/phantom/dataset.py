@@ -16,18 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-from nibabel.orientations import (
-    axcodes2ornt,
-    inv_ornt_aff,
-    ornt_transform,
-)
 
 from cervjax import __version__
 from cervjax.io.files import write_atomically
+from cervjax.io.nifti import write_volume
 from cervjax.phantom.neck import build_neck, with_mfi
-from cervjax.phantom.protocol import TIERS, Grid
+from cervjax.phantom.protocol import TIERS
 from cervjax.phantom.scan import DigitalScan, make_scan
 from cervjax.phantom.subject import Subject, draw_change, draw_subject
 
@@ -196,8 +191,8 @@ def _write_scan(scan, name, images, truth, subject, session, sessions, drawn) ->
         folder.mkdir(parents=True, exist_ok=True)
         for suffix, field in table.items():
             path = folder / f"{name}_{suffix}.nii.gz"
-            image = to_nifti(getattr(scan, field), scan.grid)
-            write_atomically(path, lambda part, image=image: nib.save(image, part))
+            grid = scan.grid
+            write_volume(path, getattr(scan, field), grid.affine, grid.stored_axes)
     settings = scan.settings
     for suffix, echo in (("inphase", "te_in_ms"), ("outphase", "te_out_ms")):
         sidecar = {
@@ -228,18 +223,6 @@ def _write_scan(scan, name, images, truth, subject, session, sessions, drawn) ->
         ],
     }
     _write_json(record, content)
-
-
-def to_nifti(data: np.ndarray, grid: Grid) -> nib.Nifti1Image:
-    """An image on the grid, turned to the axes in which the scanner stores it."""
-    turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(grid.stored_axes))
-    affine = grid.affine @ inv_ornt_aff(turn, data.shape)
-    stored = nib.orientations.apply_orientation(data, turn)
-    image = nib.Nifti1Image(np.asarray(stored), affine)
-    image.header.set_xyzt_units("mm", "sec")
-    image.set_qform(affine, 1)
-    image.set_sform(affine, 1)
-    return image
 
 
 def _write_json(path: Path, content: dict) -> None:

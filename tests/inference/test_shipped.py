@@ -10,8 +10,9 @@ from conftest import optimised, save_pair
 from cervjax.anatomy import LEFT_RIGHT_PERMUTATION, MUSCLES
 from cervjax.cli.main import main
 from cervjax.evaluation.overlap import confusion, dice_per_label
+from cervjax.io.nifti import write_volume
 from cervjax.model.weights import SHIPPED, SYNTHETIC, load_weights
-from cervjax.phantom.dataset import digital_scan, to_nifti
+from cervjax.phantom.dataset import digital_scan
 
 pytestmark = pytest.mark.xdist_group("shipped")
 
@@ -23,8 +24,9 @@ def results(tmp_path_factory):
     scan = digital_scan(9_001, 3, "clinical")
     (folder / "scans").mkdir()
     for name, image in (("inphase", scan.in_phase), ("outphase", scan.out_phase)):
-        straight = to_nifti(image, scan.grid)
-        nib.save(straight, folder / "scans" / f"a_{name}.nii.gz")
+        path, grid = folder / "scans" / f"a_{name}.nii.gz", scan.grid
+        write_volume(path, image, grid.affine, grid.stored_axes)
+        straight = nib.load(path)
         mirror = np.diag([-1.0, 1, 1, 1])  # the same voxels on the other side
         turned = nib.Nifti1Image(np.asarray(straight.dataobj), mirror @ straight.affine)
         turned.header.set_xyzt_units("mm", "sec")

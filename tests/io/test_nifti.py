@@ -1,3 +1,5 @@
+import itertools
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -9,11 +11,18 @@ from cervjax.io.nifti import (
     read_nifti,
     to_stored_orientation,
     write_labels,
+    write_volume,
 )
 
 AFFINE = np.array(
     [[-0.8, 0, 0, 40.0], [0, 0, 3.0, -20.0], [0, 0.9, 0, -50.0], [0, 0, 0, 1.0]]
 )  # stored left, superior, anterior
+
+CODES = sorted(
+    "".join(axes)
+    for order in itertools.permutations(("LR", "PA", "IS"))
+    for axes in itertools.product(*order)
+)
 
 
 @pytest.fixture
@@ -117,3 +126,25 @@ def test_same_grid_is_judged_in_ras(tmp_path, ramp):
     third = read_nifti(save_nifti(tmp_path / "c.nii", ramp, turned))
     with pytest.raises(NiftiError, match=r"0\.12 mm apart"):
         check_same_grid(first, third)
+
+
+@pytest.mark.parametrize("codes", CODES)
+def test_stored_axes_do_not_move_a_voxel(tmp_path, codes):
+    rng = np.random.default_rng(5)
+    turn, _ = np.linalg.qr(np.eye(3) + 0.1 * rng.normal(size=(3, 3)))
+    affine = np.eye(4)
+    affine[:3, :3] = turn * np.sign(np.diag(turn)) * (0.7, 0.9, 3.0)
+    affine[:3, 3] = -11, 7, 30
+    data = np.zeros((4, 5, 6), np.int16)
+    data[1, 3, 4] = 100
+    data[0, 0, 5] = 200
+    write_volume(tmp_path / "a.nii.gz", data, affine, codes)
+    again = nib.load(tmp_path / "a.nii.gz")
+    assert "".join(nib.aff2axcodes(again.affine)) == codes
+    stored = np.asanyarray(again.dataobj)
+    for value, index in ((100, (1, 3, 4)), (200, (0, 0, 5))):
+        (at,) = np.argwhere(stored == value)
+        for form in (again.get_sform(), again.get_qform()):
+            np.testing.assert_allclose(
+                form[:3] @ [*at, 1], affine[:3] @ [*index, 1], atol=1e-4
+            )

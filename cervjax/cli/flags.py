@@ -16,6 +16,9 @@ OK, SOME_FAILED, NOT_STARTED, INTERRUPTED = 0, 1, 2, 130
 def add_scan_flags(parser: argparse.ArgumentParser) -> None:
     """A folder of scans, or the single files of one scan."""
     parser.add_argument("scans", nargs="?", type=Path, help="folder of scans")
+    parser.add_argument(
+        "-i", "--input", type=Path, metavar="SCANS", help="the same as a flag"
+    )
     for role in ("in-phase", "out-phase", "water", "fat"):
         parser.add_argument(
             f"--{role}", type=Path, metavar="FILE", help=f"one scan's {role} image"
@@ -28,15 +31,18 @@ def scans_of(args: argparse.Namespace) -> tuple[list[Scan], list[Problem], Path]
     Raises:
         PairingError: neither a folder nor files were given, or both.
     """
+    if args.scans is not None and args.input is not None:
+        raise PairingError(f"two folders of scans: {args.scans} and {args.input}")
+    folder = args.scans or args.input
     files = (args.in_phase, args.out_phase, args.water, args.fat)
     if any(files):
-        if args.scans is not None:
+        if folder is not None:
             raise PairingError("give a folder of scans or single files, not both")
         return [explicit_scan(*files)], [], Path(".")
-    if args.scans is None:
+    if folder is None:
         raise PairingError("give a folder of scans, or --in-phase F --out-phase F")
-    scans, problems = find_scans(args.scans)
-    return scans, problems, args.scans
+    scans, problems = find_scans(folder)
+    return scans, problems, folder
 
 
 def add_passes(parser: argparse.ArgumentParser, when: str) -> None:
@@ -88,6 +94,18 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
     return value
+
+
+_EXTRAS = {
+    "train": ("grain", "ml_collections", "optax", "orbax", "tensorboardX"),
+    "figures": ("plotly", "skimage"),
+}
+
+
+def extra_with(module: str | None) -> str | None:
+    """The extra of the package that installs a module, or None: "skimage.measure"."""
+    top = (module or "").partition(".")[0]
+    return next((name for name, has in _EXTRAS.items() if top in has), None)
 
 
 def check_writable(out: Path) -> None:

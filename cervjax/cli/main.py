@@ -4,9 +4,15 @@ Exit status: 0 all well, 1 a scan failed, 2 nothing could be started, 130 interr
 """
 
 import argparse
+import contextlib
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import shtab
 
 from cervjax import __version__
 from cervjax.cli import (
@@ -17,10 +23,11 @@ from cervjax.cli import (
     evaluate,
     figures,
     infer,
+    info,
     landmarks,
     phantom,
 )
-from cervjax.cli.flags import INTERRUPTED, NOT_STARTED
+from cervjax.cli.flags import INTERRUPTED, NOT_STARTED, extra_with
 
 COMMANDS = {
     "infer": infer,
@@ -32,8 +39,16 @@ COMMANDS = {
     "convert": convert,
     "landmarks": landmarks,
     "debias": debias,
+    "info": info,
 }
 """Each has HELP, EXAMPLES, add_arguments(parser) and run(args) -> exit status."""
+
+EXAMPLES = """\
+  cervjax demo
+  cervjax infer scans/ -o results/
+  cervjax infer --help
+  cervjax --print-completion bash > ~/.local/share/bash-completion/completions/cervjax
+"""
 
 
 def start(argv: Sequence[str] | None = None) -> int:
@@ -52,11 +67,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status."""
     args = make_parser().parse_args(argv)
     try:
-        return args.run(args)
+        with _messages(quiet=args.quiet, verbose=args.verbose):
+            return args.run(args)
     except (ValueError, OSError) as error:
         if args.debug:
             raise
         print(f"cervjax: error: {error}", file=sys.stderr)
+        return NOT_STARTED
+    except ModuleNotFoundError as error:
+        extra = extra_with(error.name)
+        if args.debug or extra is None:
+            raise
+        print(
+            f"cervjax: error: this needs {error.name}, which is not installed: "
+            f'pip install "cervjax[{extra}]"',
+            file=sys.stderr,
+        )
         return NOT_STARTED
     except KeyboardInterrupt:
         print("cervjax: interrupted; finished scans are kept", file=sys.stderr)
@@ -65,22 +91,85 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "cervjax",
         description="Neck muscle fat infiltration and volume from Dixon MRI. "
         "Research use only. Not for clinical use.",
+        epilog="examples:\n" + EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument(
+        "--version", action=_Version, help="print versions and the device, and exit"
+    )
+    shtab.add_argument_to(
+        parser, "--print-completion", help="print a script that completes commands"
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         one = commands.add_parser(
             name,
             help=command.HELP,
             description=command.HELP[0].upper() + command.HELP[1:] + ".",
-            epilog="examples:\n" + command.EXAMPLES,
+            epilog="examples:\n" + _indented(command.EXAMPLES),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_arguments(one)
-        one.add_argument("--debug", action="store_true", help="show tracebacks")
+        _add_common(one)
         one.set_defaults(run=command.run)
     return parser
+
+
+def _indented(text: str) -> str:
+    return "".join(f"  {line}\n" for line in text.splitlines())
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "-q", "--quiet", action="store_true", help="print warnings and errors only"
+    )
+    group.add_argument(
+        "-v", "--verbose", action="store_true", help="print libraries' messages too"
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    for action in parser._actions:  # for the completion of file names
+        if action.type is Path:
+            setattr(action, "complete", shtab.FILE)  # noqa: B010
+
+
+@contextlib.contextmanager
+def _messages(*, quiet: bool, verbose: bool) -> Iterator[None]:
+    """Hides what libraries log unless it is wanted, and stdout if quiet.
+
+    The environment variable is read by the C++ of JAX and TensorStore on import.
+    """
+    logging.basicConfig(format="%(name)s: %(message)s")
+    level = logging.INFO if verbose else logging.ERROR
+    for name in ("jax", "absl", "orbax", "grain"):
+        logging.getLogger(name).setLevel(level)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "2")
+    with contextlib.ExitStack() as stack:
+        if quiet:
+            nothing = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stdout(nothing))
+        yield
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the flags."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(NOT_STARTED, f"cervjax: error: {message}; see '{self.prog} --help'\n")
+
+
+class _Version(argparse.Action):
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        with _messages(quiet=False, verbose=False):
+            import jax
+
+            kinds = sorted({device.device_kind for device in jax.devices()})
+        print(f"cervjax {__version__}, jax {jax.__version__}, {', '.join(kinds)}")
+        parser.exit()

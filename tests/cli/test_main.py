@@ -1,0 +1,194 @@
+"""What all commands have in common."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cervjax import __version__
+from cervjax.cli import demo, infer
+from cervjax.cli.main import COMMANDS, main, make_parser
+from cervjax.model.weights import SHIPPED, load_weights
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """By name; "" is the parser of all."""
+    top = make_parser()
+    choices = next(a.choices for a in top._actions if isinstance(a.choices, dict))
+    return {"": top, **choices}
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_every_flag_has_help_and_every_help_has_examples(name):
+    parser = parsers()[name]
+    bare = [
+        action.option_strings or action.dest
+        for action in parser._actions
+        if not (action.help or isinstance(action, argparse._SubParsersAction))
+    ]
+    assert not bare
+    assert f"cervjax {name}".strip() in (parser.epilog or "")
+    assert "examples:" in parser.format_help()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_are_understood(name, monkeypatch):
+    for line in COMMANDS[name].EXAMPLES.splitlines():
+        words = line.split("#")[0].split(">")[0].split()
+        assert words[:2] == ["cervjax", name]
+        make_parser().parse_args(words[1:])
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["infer", "--mode", "nonsense"],
+        ["phantom", "-o", "x", "--subjects", "0"],
+        ["evaluate", "only-one"],
+        ["nonsense"],
+        ["infer", "-q", "-v"],
+        ["infer", "--unknown"],
+    ],
+)
+def test_wrong_use_is_one_line_and_exit_2(argv, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    out, err = capsys.readouterr()
+    assert caught.value.code == 2
+    assert out == "" and err.startswith("cervjax: error: ") and err.count("\n") == 1
+
+
+def test_errors_are_one_line_unless_debug(tmp_path, capsys):
+    absent = str(tmp_path / "absent")
+    assert main(["infer", absent, "--dry-run"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("cervjax: error: ") and err.count("\n") == 1
+    with pytest.raises((ValueError, OSError)):
+        main(["infer", absent, "--dry-run", "--debug"])
+
+
+@pytest.mark.parametrize("command", ["infer", "landmarks"])
+def test_scans_are_given_once(command, tmp_path, capsys):
+    other = ["-o", str(tmp_path / "out"), "-i", str(tmp_path)]
+    assert main([command, str(tmp_path), *other]) == 2
+    assert "two folders of scans" in capsys.readouterr().err
+
+
+def test_input_flag_is_the_positional(tmp_path, capsys):
+    for argv in ([str(tmp_path)], ["-i", str(tmp_path)], ["--input", str(tmp_path)]):
+        assert main(["infer", *argv, "--dry-run"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3 and len(set(lines)) == 1
+
+
+def test_quiet_prints_nothing(capsys):
+    assert main(["info", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_info_names_weights_and_cache(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
+    assert main(["info", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    weights = load_weights(SHIPPED)
+    assert found["weights"]["sha256"] == weights.sha256
+    assert found["weights"]["name"] == weights.card.name
+    assert found["cache"] == str(tmp_path)
+    assert found["devices"][0]["platform"] == "cpu"
+    assert found["memory_gb"]["total"] > found["memory_gb"]["available"] > 0
+    assert main(["info"]) == 0
+    text = capsys.readouterr().out
+    assert weights.sha256 in text and str(tmp_path) in text
+
+
+def test_completion_knows_the_commands(capsys):
+    with pytest.raises(SystemExit):
+        main(["--print-completion", "bash"])
+    script = capsys.readouterr().out
+    assert all(name in script for name in COMMANDS) and "--dry-run" in script
+
+
+def test_interrupted_is_130(monkeypatch, capsys):
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(infer, "run", interrupted)
+    assert main(["infer", "x"]) == 130
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"), [("skimage.measure", "figures"), ("grain", "train")]
+)
+def test_missing_extra_is_named(module, extra, monkeypatch, capsys):
+    def missing(args):
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr(demo, "run", missing)
+    assert main(["demo"]) == 2
+    err = capsys.readouterr().err
+    assert f'pip install "cervjax[{extra}]"' in err and err.count("\n") == 1
+
+
+def test_missing_module_of_no_extra_is_an_internal_error(monkeypatch):
+    def missing(args):
+        raise ModuleNotFoundError("No module named 'cervjax.x'", name="cervjax.x")
+
+    monkeypatch.setattr(demo, "run", missing)
+    with pytest.raises(ModuleNotFoundError):
+        main(["demo"])
+
+
+BLOCKED = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {names}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    """Runs code in a process of its own, with the checkout on the path."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=env, capture_output=True, text=True)
+
+
+def test_inference_needs_no_extra():
+    names = {"grain", "orbax", "optax", "ml_collections", "skimage", "plotly"}
+    names |= {"tensorboardX", "pandas", "tqdm"}
+    code = BLOCKED.format(names=names) + "import cervjax.inference.pipeline\n"
+    code += "from cervjax.cli.main import main\nmain(['--help'])"
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+    assert "infer" in done.stdout
+
+
+def test_help_imports_no_heavy_library():
+    code = "import sys\nfrom cervjax.cli.main import main\n"
+    code += "try:\n    main(['infer', '--help'])\nexcept SystemExit:\n    pass\n"
+    code += "print({'jax', 'scipy', 'matplotlib', 'skimage'} & set(sys.modules))"
+    assert python(code).stdout.endswith("set()\n")
+
+
+def test_libraries_are_silent_at_start():
+    code = "import sys\nfrom cervjax.cli.main import main\nsys.exit(main(['info']))"
+    done = python(code)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_version_names_jax_and_the_device():
+    code = "from cervjax.cli.main import main\nmain(['--version'])"
+    done = python(code)
+    assert done.stderr == ""
+    assert done.stdout.startswith(f"cervjax {__version__}, jax ")
+    assert "cpu" in done.stdout

@@ -63,7 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_triple(
         parser, "--padding", None, "voxels around the scan (default: the weights')"
     )
-    parser.add_argument("--padding-mode", choices=("minimum", "zero"))
+    parser.add_argument(
+        "--padding-mode",
+        choices=("minimum", "zero"),
+        help="what stands there (default: the weights')",
+    )
     parser.add_argument(
         "--keep-last-plane",
         action=argparse.BooleanOptionalAction,

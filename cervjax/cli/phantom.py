@@ -16,11 +16,28 @@ cervjax phantom -o necks/ --subjects 20 --sessions 2 --severity hard"""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     parser.add_argument("-o", "--output", type=Path, required=True, help="new folder")
-    parser.add_argument("--subjects", type=positive, default=1, metavar="N")
-    parser.add_argument("--sessions", type=int, choices=(1, 2), default=1)
-    parser.add_argument("--seed", type=natural, default=0)
     parser.add_argument(
-        "--severity", choices=("clean", "clinical", "hard"), default="clinical"
+        "--subjects",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="how many (default %(default)s)",
+    )
+    parser.add_argument(
+        "--sessions",
+        type=int,
+        choices=(1, 2),
+        default=1,
+        help="scans a subject; more fat in some at the second (default 1)",
+    )
+    parser.add_argument(
+        "--seed", type=natural, default=0, help="other subjects (default %(default)s)"
+    )
+    parser.add_argument(
+        "--severity",
+        choices=("clean", "clinical", "hard"),
+        default="clinical",
+        help="noise and artefacts (default %(default)s)",
     )
     parser.add_argument(
         "--first",

@@ -1,5 +1,6 @@
 # Creates its own environment in .venv; needs Python >= 3.11 with pip, nothing else.
 PYTHON ?= python3
+PYTEST = .venv/bin/python -m pytest -n 2 --dist loadgroup
 
 .venv/ready: pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
@@ -7,17 +8,32 @@ PYTHON ?= python3
 	.venv/bin/pip install --quiet --no-deps --editable .
 	touch .venv/ready
 
-.PHONY: demo test lint lock
+.PHONY: demo test test-all lint docs bench wheel lock help
+help:  ## the targets
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /: /'
+
 demo: .venv/ready  ## the whole job on two digital necks, results in demo/out
 	.venv/bin/cervjax demo demo
 
-test: .venv/ready  ## all tests; those that need ../shared skip without it
-	.venv/bin/python -m pytest -n 2 --dist loadgroup
+test: .venv/ready  ## the quick tests; those that need ../shared skip without it
+	$(PYTEST) -m "not slow"
 
-lint: .venv/ready
+test-all: .venv/ready  ## all tests
+	$(PYTEST)
+
+lint: .venv/ready  ## ruff and pyright
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/pyright --pythonpath .venv/bin/python
+
+docs: .venv/ready  ## that every link in the documents leads somewhere
+	.venv/bin/python docs/check_links.py
+
+bench: .venv/ready  ## seconds and memory of one scan of the paper's size
+	.venv/bin/python benchmarks/latency.py --shape 457 271 40
+
+wheel: .venv/ready  ## the package as a wheel and an sdist, in dist/
+	.venv/bin/python -m build
 
 lock:  ## renew requirements.lock (needs uv)
 	uv pip compile --universal --python-version 3.11 --extra dev pyproject.toml \

@@ -23,7 +23,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"not understood: {' '.join(argv[1:])}")
     init = Path(_INIT.value) if _INIT.value else None
-    sys.exit(run(_CONFIG.value, Path(_WORKDIR.value), init))
+    sys.exit(run(_CONFIG.value, Path(_WORKDIR.value or ""), init))
 
 
 if __name__ == "__main__":

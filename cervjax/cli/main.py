@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import shtab
 
-from cervjax import __version__
+from cervjax import NOTICE, __version__
 from cervjax.cli import (
     cohort,
     convert,
@@ -93,8 +93,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = _Parser(
         "cervjax",
-        description="Neck muscle fat infiltration and volume from Dixon MRI. "
-        "Research use only. Not for clinical use.",
+        description="Neck muscle fat infiltration and volume from Dixon MRI. " + NOTICE,
         epilog="examples:\n" + EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -5,7 +5,13 @@ import csv
 import os
 from pathlib import Path
 
-from cervjax.cli.flags import OK, SOME_FAILED, progress_bar, use_device
+from cervjax.cli.flags import (
+    OK,
+    SOME_FAILED,
+    check_writable,
+    progress_bar,
+    use_device,
+)
 
 HELP = "the whole job on two digital necks"
 
@@ -37,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     use_device(None)
     folder, out = args.folder / "scans", args.folder / "out"
+    check_writable(out)
     print(f"making two digital necks in {folder}", flush=True)
     workers = os.cpu_count() or 1
     write_dataset(folder, 2, seed=SEED, severity="clinical", workers=workers)

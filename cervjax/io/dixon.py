@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float, Float32, Integer, Real
 
 from cervjax.anatomy import MUSCLES
 from cervjax.io.nifti import NiftiImage, check_same_grid, read_nifti
@@ -19,8 +20,8 @@ Measured = Literal["echoes", "scanner"]
 class FatWater:
     """Fat and water images ``(x, y, z)`` on one scale, and how they were obtained."""
 
-    fat: np.ndarray
-    water: np.ndarray
+    fat: Float[np.ndarray, "x y z"]
+    water: Float[np.ndarray, "x y z"]
     source: Literal["in-phase and out-of-phase", "scanner water and fat"]
 
 
@@ -37,8 +38,8 @@ class DixonImages:
         warnings: what a reader of the results should know.
     """
 
-    in_phase: np.ndarray
-    out_phase: np.ndarray
+    in_phase: Float32[np.ndarray, "x y z"]
+    out_phase: Float32[np.ndarray, "x y z"]
     fat_water: FatWater
     scanner: FatWater | None
     grid: NiftiImage
@@ -95,7 +96,9 @@ def read_scan(scan: Scan, *, measure_on: Measured = "echoes") -> DixonImages:
     return DixonImages(in_phase, out_phase, measured, scanner, grid, tuple(warnings))
 
 
-def fat_water(in_phase: np.ndarray, out_phase: np.ndarray) -> FatWater:
+def fat_water(
+    in_phase: Real[np.ndarray, "x y z"], out_phase: Real[np.ndarray, "..."]
+) -> FatWater:
     """Two-point Dixon: water ``(IP + OOP) / 2``, fat ``(IP - OOP) / 2``, not clipped.
 
     From magnitude images ``OOP = |W - F|``, so that ``(IP - OOP) / 2`` is
@@ -121,7 +124,9 @@ def fat_water(in_phase: np.ndarray, out_phase: np.ndarray) -> FatWater:
     return FatWater((ip - oop) / 2, (ip + oop) / 2, "in-phase and out-of-phase")
 
 
-def exchange_warnings(labels: np.ndarray, images: DixonImages) -> list[str]:
+def exchange_warnings(
+    labels: Integer[np.ndarray, "x y z"], images: DixonImages
+) -> list[str]:
     """Muscles in most of which the scanner's fat exceeds its water.
 
     Args:

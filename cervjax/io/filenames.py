@@ -1,4 +1,4 @@
-"""What the name of an image (and dcm2niix's side-car) says of its role in a scan.
+"""The role of an image in a scan, from its name and dcm2niix's side-car.
 
 Only names and ``.json`` side-cars are read, never pixels. The first rule that applies
 decides: a word at the end, a word anywhere, an nnU-Net channel, an echo number.

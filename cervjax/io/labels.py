@@ -1,4 +1,4 @@
-"""Scans whose muscles were drawn by hand: which they are, whose, and their labels.
+"""Scans with drawn muscles: which they are, of which participant, and their labels.
 
 The labels of a scan are found by name, like its images (see `pairing`), and read onto
 the grid of the images. Nothing is guessed: two candidates for a scan are a `Problem`.
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Real, UInt8
 
 from cervjax.anatomy import NUM_CLASSES
 from cervjax.io.filenames import read_name, stem_of
@@ -43,8 +44,8 @@ class LabelledScan(NamedTuple):
     Attributes:
         scan: the images.
         labels: NIfTI file of values 0-14, as in `anatomy`.
-        participant: who it is of: ``sub-<label>`` where a file or folder is named so
-            (BIDS), else the scan's own name: there, every scan counts as a person.
+        participant: ``sub-<label>`` where a file or folder is named so (BIDS), else
+            the scan's own name: there, every scan counts as a participant.
     """
 
     scan: Scan
@@ -147,7 +148,7 @@ def split_participants(
 
 def read_labels(
     path: str | Path, grid: NiftiImage, *, may_be_empty: bool = False
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "x y z"]:
     """Reads the labels of a scan, turned to RAS as its images are.
 
     Args:
@@ -174,19 +175,19 @@ def read_labels(
             f"such as {example:g}; resample labels by nearest neighbour, and give one "
             "label map, not probabilities"
         )
-    foreign = (labels < 0) | (labels >= NUM_CLASSES)
-    if foreign.any():
-        values = np.unique(labels[foreign])
+    outside = (labels < 0) | (labels >= NUM_CLASSES)
+    if outside.any():
+        values = np.unique(labels[outside])
         listed = ", ".join(f"{v:g}" for v in values[:8]) + ", ..." * (len(values) > 8)
         raise NiftiError(
             f"{path}: labels must be 0 (background) to {NUM_CLASSES - 1} (Table 1 of "
-            f"the paper), {foreign.sum()} voxels have the values {listed}; renumber or "
+            f"the paper), {outside.sum()} voxels have the values {listed}; renumber or "
             "remove them"
         )
     return labels.astype(np.uint8)
 
 
-def exchanged_sides(voxels: Mapping[int, np.ndarray]) -> str:
+def exchanged_sides(voxels: Mapping[int, Real[np.ndarray, "n 3"]]) -> str:
     """A warning if most right muscles lie left of their partners, or nothing.
 
     Args:

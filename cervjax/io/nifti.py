@@ -13,6 +13,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from jaxtyping import Float, Float32, Real, UInt8
 from nibabel.orientations import (
     apply_orientation,
     axcodes2ornt,
@@ -42,9 +43,9 @@ class NiftiImage:
         path: the file.
     """
 
-    data: np.ndarray
+    data: Float32[np.ndarray, "x y z"]
     spacing_mm: tuple[float, float, float]
-    affine: np.ndarray
+    affine: Float[np.ndarray, "4 4"]
     orientation: np.ndarray
     header: Any
     path: Path
@@ -117,12 +118,16 @@ def check_same_grid(first: NiftiImage, second: NiftiImage) -> None:
         )
 
 
-def to_stored_orientation(data: np.ndarray, like: NiftiImage) -> np.ndarray:
+def to_stored_orientation(
+    data: Real[np.ndarray, "x y z"], like: NiftiImage
+) -> Real[np.ndarray, "i j k"]:
     """Brings a RAS array back to the axes of the file ``like`` was read from."""
     return apply_orientation(data, ornt_transform(_RAS, like.orientation))
 
 
-def write_labels(path: str | Path, labels: np.ndarray, like: NiftiImage) -> None:
+def write_labels(
+    path: str | Path, labels: UInt8[np.ndarray, "x y z"], like: NiftiImage
+) -> None:
     """Writes a RAS label map as uint8 on the grid of the scan, atomically.
 
     Args:
@@ -144,7 +149,10 @@ def write_labels(path: str | Path, labels: np.ndarray, like: NiftiImage) -> None
 
 
 def write_volume(
-    path: str | Path, data: np.ndarray, affine: np.ndarray, stored_axes: str = "RAS"
+    path: str | Path,
+    data: Real[np.ndarray, "x y z"],
+    affine: Float[np.ndarray, "4 4"],
+    stored_axes: str = "RAS",
 ) -> None:
     """Writes a volume with qform and sform, in mm, atomically.
 

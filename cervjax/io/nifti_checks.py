@@ -7,6 +7,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from jaxtyping import Float, Float32
 from nibabel.filebasedimages import ImageFileError
 from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
@@ -58,7 +59,7 @@ def load(path: Path) -> tuple[Any, Any]:
     return image, header
 
 
-def checked_data(image: Any, path: Path) -> np.ndarray:
+def checked_data(image: Any, path: Path) -> Float32[np.ndarray, "x y z"]:
     """The voxels, scaled: float32 (x, y, z) along the stored axes.
 
     Raises:
@@ -98,7 +99,7 @@ def checked_data(image: Any, path: Path) -> np.ndarray:
     return data
 
 
-def checked_affine(image: Any, header: Any, path: Path) -> np.ndarray:
+def checked_affine(image: Any, header: Any, path: Path) -> Float[np.ndarray, "4 4"]:
     """The affine, (4, 4), from stored voxel index to scanner mm.
 
     Raises:
@@ -111,7 +112,7 @@ def checked_affine(image: Any, header: Any, path: Path) -> np.ndarray:
     if not np.all((sizes >= low) & (sizes <= high)):
         raise NiftiError(
             f"{path}: voxel size must lie within {low:g}-{high:g} mm, "
-            f"the header says {_triple(sizes)}"
+            f"the header has {_triple(sizes)}"
         )
     extent = np.array(image.shape[:3]) * sizes[: len(image.shape[:3])]
     if extent.max() > FIELD_OF_VIEW_LIMIT_MM:
@@ -148,7 +149,7 @@ def checked_affine(image: Any, header: Any, path: Path) -> np.ndarray:
         ]
         if codes[0] != codes[1]:
             raise NiftiError(
-                f"{path}: qform says {''.join(codes[0])}, sform says "
+                f"{path}: qform has {''.join(codes[0])}, sform has "
                 f"{''.join(codes[1])}: left and right cannot be trusted; "
                 "convert again from DICOM"
             )

@@ -163,8 +163,8 @@ def _assemble(name: str, images: list[NamedImage]) -> Scan | Problem:
     for image in images:
         claims = sorted(ROLES[role] for role in image.claims)
         if len(claims) != 1:
-            say = f"say {' and '.join(claims)}" if claims else "do not tell its role"
-            message = f"{image.path.name}: name and .json side-car {say}"
+            both = f"mean {' and '.join(claims)}" if claims else "do not tell its role"
+            message = f"{image.path.name}: name and .json side-car {both}"
             hint = f"Keep the side-cars, use one clear ending ({ACCEPTED}), {BY_HAND}."
             return Problem(name, files, message, hint)
         by_role[min(image.claims)].append(image)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64, Real
 from scipy import ndimage
 
 CHANNELS = ("in_phase", "out_phase")
@@ -25,7 +26,9 @@ _USED = np.array([0, 1, 2, 4, 5, 6, 7, 8, 10, 11, 12])  # 25 and 75 % are skippe
 _ROWS = dict(zip(CHANNELS, ("IP", "OP"), strict=True))  # of NiftyNet's file
 
 
-def foreground(volume: np.ndarray, threshold: float = 0.0) -> np.ndarray:
+def foreground(
+    volume: Real[np.ndarray, "x y z"], threshold: float = 0.0
+) -> Bool[np.ndarray, "x y z"]:
     """Voxels above a threshold, dilated twice (6 neighbours), holes filled.
 
     Args:
@@ -39,7 +42,9 @@ def foreground(volume: np.ndarray, threshold: float = 0.0) -> np.ndarray:
     return np.asarray(ndimage.binary_fill_holes(mask))
 
 
-def percentiles(values: np.ndarray, cutoff: tuple[float, float]) -> np.ndarray:
+def percentiles(
+    values: Real[np.ndarray, "..."], cutoff: tuple[float, float]
+) -> Float64[np.ndarray, "13"]:
     """The percentiles of a histogram that are mapped onto the landmarks.
 
     Args:
@@ -61,8 +66,10 @@ def percentiles(values: np.ndarray, cutoff: tuple[float, float]) -> np.ndarray:
 
 
 def standardise(
-    volume: np.ndarray, source: np.ndarray, landmarks: np.ndarray
-) -> np.ndarray:
+    volume: Real[np.ndarray, "*shape"],
+    source: Float[np.ndarray, "13"],
+    landmarks: Float[np.ndarray, "13"],
+) -> Float32[np.ndarray, "*shape"]:
     """Maps intensities piecewise linearly so that percentiles meet the landmarks.
 
     The end segments go on straight beyond the landmarks, without clipping.
@@ -86,7 +93,7 @@ def standardise(
 
 
 def train_landmarks(
-    pairs: Iterable[Sequence[np.ndarray]],
+    pairs: Iterable[Sequence[Real[np.ndarray, "x y z"]]],
     *,
     cutoff: tuple[float, float] = (0.001, 1.0),
     foreground_type: Foreground = "threshold_plus",
@@ -172,5 +179,5 @@ def _foreground_values(volume: np.ndarray, kind: Foreground) -> np.ndarray:
     if kind == "otsu_plus":
         from skimage.filters import threshold_otsu
 
-        threshold = threshold_otsu(volume)
+        threshold = float(threshold_otsu(volume))
     return volume[foreground(volume, threshold)]

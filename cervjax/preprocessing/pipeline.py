@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Float32, Real
 
 from cervjax.preprocessing.histogram import (
     CHANNELS,
@@ -34,7 +35,7 @@ class Recipe:
         spacing_mm: grid of the network.
         padding: voxels added on both sides of each axis.
         padding_mode: "minimum" (NiftyNet: each line's own minimum) or "zero"
-            (what the paper says).
+            (as the paper has it).
         cutoff: fractions of the histogram taken as its two ends.
         keep_last_plane: SciPy's zoom loses the last plane of some size pairs, and
             NiftyNet with it; True keeps the plane.
@@ -61,13 +62,13 @@ class Prepared(NamedTuple):
         resampled_shape: voxels before padding.
     """
 
-    image: np.ndarray
+    image: Float32[np.ndarray, "x y z 2"]
     resampled_shape: tuple[int, int, int]
 
 
 def prepare(
-    in_phase: np.ndarray,
-    out_phase: np.ndarray,
+    in_phase: Float32[np.ndarray, "x y z"],
+    out_phase: Float32[np.ndarray, "x y z"],
     spacing_mm: SpacingMm,
     recipe: Recipe,
 ) -> Prepared:
@@ -100,18 +101,18 @@ def prepare(
 
 
 def to_network_grid(
-    volume: np.ndarray,
+    volume: Float32[np.ndarray, "x y z"],
     spacing_mm: SpacingMm,
     recipe: Recipe,
     *,
     flush_denormals: bool = True,
-) -> np.ndarray:
-    """Resamples an image as the recipe says.
+) -> Float32[np.ndarray, "x2 y2 z2"]:
+    """Resamples an image onto the recipe's grid.
 
     Args:
         volume: float32 (x, y, z).
         spacing_mm: its voxel size.
-        recipe: the grid, and what to do about NiftyNet's accidents.
+        recipe: the grid, and which of NiftyNet's accidents to repeat.
         flush_denormals: see `resample`; False to learn landmarks.
 
     Returns:
@@ -129,11 +130,11 @@ def to_network_grid(
 
 
 def pad(
-    volume: np.ndarray,
+    volume: Real[np.ndarray, "x y z"],
     padding: tuple[int, int, int],
     mode: PaddingMode,
     zero: float = 0.0,
-) -> np.ndarray:
+) -> Real[np.ndarray, "x2 y2 z2"]:
     """Pads both ends of each axis, x first.
 
     "minimum" extends every line by that line's own minimum (not the volume's), lines
@@ -154,14 +155,18 @@ def pad(
     return np.pad(volume, widths, constant_values=zero)
 
 
-def unpad(volume: np.ndarray, padding: tuple[int, int, int]) -> np.ndarray:
+def unpad(
+    volume: Real[np.ndarray, "x y z"], padding: tuple[int, int, int]
+) -> Real[np.ndarray, "x2 y2 z2"]:
     """Undoes `pad`: a view of (x, y, z) without the padding."""
     return volume[
         tuple(slice(n, size - n) for n, size in zip(padding, volume.shape, strict=True))
     ]
 
 
-def whiten(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def whiten(
+    volume: Float[np.ndarray, "x y z"], mask: Bool[np.ndarray, "x y z"]
+) -> Float[np.ndarray, "x y z"]:
     """Zero mean and unit variance over the mask, applied to every voxel.
 
     Args:

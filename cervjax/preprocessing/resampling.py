@@ -5,6 +5,7 @@ sizes, and NiftyNet with it; ``keep_last_plane`` keeps it.
 """
 
 import numpy as np
+from jaxtyping import Float, Real
 from scipy import ndimage
 
 _FLOAT32_TINY = np.finfo(np.float32).tiny
@@ -14,13 +15,13 @@ SpacingMm = tuple[float, float, float]
 
 
 def resample(
-    volume: np.ndarray,
+    volume: Float[np.ndarray, "x y z"],
     spacing_mm: SpacingMm,
     target_mm: SpacingMm,
     *,
     keep_last_plane: bool = False,
     flush_denormals: bool = True,
-) -> np.ndarray:
+) -> Float[np.ndarray, "x2 y2 z2"]:
     """Cubic spline resampling of an image.
 
     Skipped only where the two spacings are equal to the last bit: a header's float32
@@ -59,8 +60,11 @@ def resampled_shape(
 
 
 def resample_labels(
-    labels: np.ndarray, shape: tuple[int, ...], *, keep_last_plane: bool = False
-) -> np.ndarray:
+    labels: Real[np.ndarray, "x y z"],
+    shape: tuple[int, ...],
+    *,
+    keep_last_plane: bool = False,
+) -> Real[np.ndarray, "x2 y2 z2"]:
     """Nearest-neighbour resampling of a label map (or any volume) to a shape.
 
     Args:

@@ -363,7 +363,7 @@ def test_all_unfit_scans_are_named_and_the_others_kept(tmp_path):
     with pytest.raises(ValueError) as caught:
         cached(tmp_path)
     first, *lines = str(caught.value).splitlines()
-    assert first.startswith("4 of 5 scan(s) cannot be used; hint")
+    assert first.startswith("4 of 5 scan(s) cannot be used; fix")
     for line, name, reason in zip(
         lines,
         ("air", "empty", "foreign", "other"),

@@ -308,7 +308,7 @@ def test_two_roles_in_one_name_are_reported(tmp_path):
     make(tmp_path, "IN_a_OPP_b.nii", "a_b_OPP.nii")
     scans, problems = find_scans(tmp_path)
     assert scans == []
-    message = "say in-phase and out-of-phase"
+    message = "mean in-phase and out-of-phase"
     assert [message in problem.message for problem in problems].count(True) == 1
 
 

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         mode=card.mode, passes=card.passes, slices_whole=card.slices_whole
     )
     print(f"weights {card.name}, results in {out}", flush=True)
-    with progress_bar("scans", len(scans)) as (log, on_progress):
+    with progress_bar("scans", len(scans), quiet=args.quiet) as (log, on_progress):
         failures = segment_scans(
             scans,
             problems,

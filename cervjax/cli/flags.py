@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -165,17 +166,18 @@ def use_device(name: str | None) -> None:
 
 @contextlib.contextmanager
 def progress_bar(
-    unit: str, total: int
+    unit: str, total: int, *, quiet: bool = False
 ) -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
-    """A bar on a terminal's stderr; nothing when stderr is a file.
+    """A bar on a terminal's stderr; none if quiet or where stderr is a file.
 
     Args:
         unit: what is counted, such as "scans".
         total: how many.
+        quiet: no bar.
 
     Yields:
-        log(text), which prints a line on stdout above the bar, and on_progress(name),
-        which moves the bar on by one.
+        log(text), which prints a line on stdout, above the bar if both are a terminal;
+        on_progress(name), which moves the bar on by one.
     """
     from rich.console import Console
     from rich.progress import (
@@ -195,6 +197,11 @@ def progress_bar(
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(
+        *columns,
+        console=console,
+        redirect_stdout=sys.stdout.isatty(),
+        disable=quiet or not console.is_terminal,
+    ) as bar:
         task = bar.add_task(unit, total=total)
         yield lambda text: print(text, flush=True), lambda name: bar.advance(task)

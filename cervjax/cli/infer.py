@@ -157,7 +157,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"        {weights.card.source}")
     print(weights.card.limits)
     print(f"{len(scans)} scan(s), results in {args.output}", flush=True)
-    with progress_bar("scans", len(scans)) as (log, on_progress):
+    with progress_bar("scans", len(scans), quiet=args.quiet) as (log, on_progress):
         failures = run(
             scans,
             problems,

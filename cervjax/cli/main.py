@@ -124,9 +124,7 @@ def _indented(text: str) -> str:
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
-    group.add_argument(
-        "-q", "--quiet", action="store_true", help="print warnings and errors only"
-    )
+    group.add_argument("-q", "--quiet", action="store_true", help="print errors only")
     group.add_argument(
         "-v", "--verbose", action="store_true", help="print libraries' messages too"
     )

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from cervjax.phantom.dataset import write_dataset
 
     print(f"{args.subjects} digital neck(s), {args.severity}, in {args.output}")
-    with progress_bar("subjects", args.subjects) as (_, on_progress):
+    with progress_bar("subjects", args.subjects, quiet=args.quiet) as (_, on_progress):
         write_dataset(
             args.output,
             args.subjects,

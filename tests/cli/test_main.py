@@ -1,8 +1,10 @@
 """What all commands have in common."""
 
 import argparse
+import contextlib
 import json
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -193,3 +195,23 @@ def test_version_names_jax_and_the_device():
     assert done.stderr == ""
     assert done.stdout.startswith(f"cervjax {__version__}, jax ")
     assert "cpu" in done.stdout
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_bar_on_a_terminal_leaves_stdout_alone(quiet):
+    """Stdout is a pipe, stderr a terminal, as in ``cervjax infer scans/ > log``."""
+    code = "from cervjax.cli.flags import progress_bar\n"
+    code += f"with progress_bar('scans', 2, quiet={quiet}) as (log, on_progress):\n"
+    code += "    log('one line')\n    on_progress('a')"
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=theirs)
+    os.set_blocking(ours, False)
+    shown = b""
+    with contextlib.suppress(BlockingIOError, OSError):
+        shown = os.read(ours, 10_000)
+    os.close(ours)
+    os.close(theirs)
+    assert done.stdout == b"one line\n"
+    assert (b"scans" in shown) is not quiet

@@ -41,7 +41,10 @@ COMMANDS = {
     "debias": debias,
     "info": info,
 }
-"""Each has HELP, EXAMPLES, add_arguments(parser) and run(args) -> exit status."""
+"""Each has HELP, EXAMPLES, add_arguments(parser) and run(args) -> exit status.
+
+With TAKES_REST = True it gets flags that the parser does not know in `args.rest`.
+"""
 
 EXAMPLES = """\
   cervjax demo
@@ -65,7 +68,10 @@ def start(argv: Sequence[str] | None = None) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status."""
-    args = make_parser().parse_args(argv)
+    parser = make_parser()
+    args, args.rest = parser.parse_known_args(argv)
+    if args.rest and not args.takes_rest:
+        parser.error(f"not understood: {' '.join(args.rest)}")
     try:
         with _messages(quiet=args.quiet, verbose=args.verbose):
             return args.run(args)
@@ -114,7 +120,8 @@ def make_parser() -> argparse.ArgumentParser:
         )
         command.add_arguments(one)
         _add_common(one)
-        one.set_defaults(run=command.run)
+        rest = getattr(command, "TAKES_REST", False)
+        one.set_defaults(run=command.run, takes_rest=rest)
     return parser
 
 

@@ -215,3 +215,11 @@ def test_a_bar_on_a_terminal_leaves_stdout_alone(quiet):
     os.close(theirs)
     assert done.stdout == b"one line\n"
     assert (b"scans" in shown) is not quiet
+
+
+def test_a_command_may_take_flags_it_does_not_know(monkeypatch):
+    seen = []
+    monkeypatch.setattr(demo, "run", lambda args: seen.append(args.rest) or 0)
+    monkeypatch.setattr(demo, "TAKES_REST", True, raising=False)
+    assert main(["demo", "--config.train.num_steps=3"]) == 0
+    assert seen == [["--config.train.num_steps=3"]]

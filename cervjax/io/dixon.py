@@ -62,22 +62,22 @@ def read_scan(scan: Scan, *, measure_on: Measured = "echoes") -> DixonImages:
     Raises:
         NiftiError: a file cannot be used, or the files do not share a grid.
     """
-    volumes = {role: read_nifti(path) for role, path in scan.files.items()}
-    grid, *others = volumes.values()
+    files = {role: read_nifti(path) for role, path in scan.files.items()}
+    grid, *others = files.values()
     for other in others:
         check_same_grid(grid, other)
-    warnings = []
-    if scan.has_pair:
-        in_phase, out_phase = volumes["in_phase"].data, volumes["out_phase"].data
-        warnings += _pair_warnings(in_phase, out_phase)
-    else:
-        water, fat = volumes["water"].data, volumes["fat"].data
-        in_phase, out_phase = water + fat, np.abs(water - fat)
-        warnings.append("network input computed from water and fat (W + F, |W - F|)")
+    data = {role: image.data for role, image in files.items()}
     scanner = None
     if scan.has_water_fat:
-        water, fat = volumes["water"].data, volumes["fat"].data
-        scanner = FatWater(fat, water, "scanner water and fat")
+        scanner = FatWater(data["fat"], data["water"], "scanner water and fat")
+    warnings = []
+    if scan.has_pair:
+        in_phase, out_phase = data["in_phase"], data["out_phase"]
+        warnings += _pair_warnings(in_phase, out_phase)
+    else:
+        water, fat = data["water"], data["fat"]
+        in_phase, out_phase = water + fat, np.abs(water - fat)
+        warnings.append("network input computed from water and fat (W + F, |W - F|)")
     if scanner is not None and (measure_on == "scanner" or not scan.has_pair):
         measured = scanner
         warnings.append("fat infiltration measured on the scanner's water and fat")

@@ -1,10 +1,10 @@
-"""Atomic writes, tables as CSV, content hashes."""
+"""Atomic writes, tables as CSV, content hashes, folders with links in them."""
 
 import csv
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,29 @@ def sha256_of_file(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def walk_once(
+    root: str | Path, onerror: Callable[[OSError], object] | None = None
+) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """`os.walk` from the top that follows links, but enters no folder twice.
+
+    Args:
+        root: folder to begin with.
+        onerror: called for a folder that cannot be read.
+
+    Yields:
+        A folder, the names of its subfolders (taken away, they are not entered), and
+        the names of its files.
+    """
+    seen: set[str] = set()
+    for folder, subfolders, names in os.walk(root, onerror=onerror, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            subfolders.clear()
+        else:
+            seen.add(real)
+            yield Path(folder), subfolders, names
 
 
 def _cell(value: Any) -> str:

@@ -5,7 +5,6 @@ the grid of the images. Nothing is guessed: two candidates for a scan are a `Pro
 """
 
 import hashlib
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from jaxtyping import Real, UInt8
 
 from cervjax.anatomy import NUM_CLASSES
 from cervjax.io.filenames import read_name, stem_of
+from cervjax.io.files import walk_once
 from cervjax.io.nifti import NiftiError, NiftiImage, check_same_grid, read_nifti
 from cervjax.io.pairing import find_scans
 from cervjax.io.scans import Problem, Scan
@@ -208,15 +208,9 @@ def exchanged_sides(voxels: Mapping[int, Real[np.ndarray, "n 3"]]) -> str:
 def _derived_labels(folder: Path) -> defaultdict[str, set[Path]]:
     """Label maps in a folder of derivatives, by the name of the scan they are of."""
     found: defaultdict[str, set[Path]] = defaultdict(set)
-    seen: set[str] = set()
-    for place, subfolders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
+    for place, _, names in walk_once(folder):
         for name in names:
-            path = Path(place, name)
+            path = place / name
             match = _DERIVED.fullmatch(stem_of(path))
             if match and name.endswith(_EXTENSIONS) and not name.startswith("."):
                 found[match["name"]].add(path)

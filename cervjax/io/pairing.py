@@ -26,6 +26,7 @@ from cervjax.io.filenames import (
     safe_name,
     stem_of,
 )
+from cervjax.io.files import walk_once
 from cervjax.io.scans import ACCEPTED, BY_HAND, PairingError, Problem, Scan
 
 
@@ -110,7 +111,6 @@ def _walk(root: Path) -> tuple[list[Path], bool, list[Problem]]:
     paths: list[Path] = []
     problems: list[Problem] = []
     has_dicom = False
-    seen: set[str] = set()
 
     def unreadable(error: OSError) -> None:
         folder = Path(error.filename)
@@ -118,22 +118,16 @@ def _walk(root: Path) -> tuple[list[Path], bool, list[Problem]]:
         hint = "Change its permissions, or search another folder."
         problems.append(Problem(folder.name, (folder,), message, hint))
 
-    walk = os.walk(root, onerror=unreadable, followlinks=True)
-    for folder, subfolders, names in walk:
-        real = os.path.realpath(folder)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
+    for folder, subfolders, names in walk_once(root, unreadable):
         subfolders[:] = sorted(
             (d for d in subfolders if d[0] != "." and d.lower() != "derivatives"),
-            key=lambda d: (os.path.islink(os.path.join(folder, d)), _natural(d)),
+            key=lambda d: ((folder / d).is_symlink(), _natural(d)),
         )
         has_dicom |= any(map(DICOM.fullmatch, names))
         for name in sorted(names, key=_natural):
             nifti = NIFTI.fullmatch(name)
             if nifti and not OUTPUT.fullmatch(nifti["stem"]):
-                paths.append(Path(folder, name))
+                paths.append(folder / name)
     return paths, has_dicom, problems
 
 

@@ -113,7 +113,8 @@ def train_landmarks(
         13 landmarks per channel.
 
     Raises:
-        ValueError: no pair was given, or a volume is constant.
+        ValueError: no pair was given, a volume is constant, or scikit-image is needed
+            and not installed.
     """
     rows: dict[str, list[np.ndarray]] = {name: [] for name in CHANNELS}
     for pair in pairs:
@@ -175,9 +176,15 @@ def format_landmarks(landmarks: Landmarks) -> str:
 def _foreground_values(volume: np.ndarray, kind: Foreground) -> np.ndarray:
     if kind == "none":
         return volume
-    threshold = 0.0
-    if kind == "otsu_plus":
-        from skimage.filters import threshold_otsu
+    return volume[foreground(volume, _otsu(volume) if kind == "otsu_plus" else 0.0)]
 
-        threshold = float(threshold_otsu(volume))
-    return volume[foreground(volume, threshold)]
+
+def _otsu(volume: np.ndarray) -> float:
+    try:
+        from skimage.filters import threshold_otsu
+    except ImportError:
+        raise ValueError(
+            "otsu_plus needs scikit-image, which is not installed; "
+            "pip install 'cervjax[figures]', or choose threshold_plus"
+        ) from None
+    return float(threshold_otsu(volume))

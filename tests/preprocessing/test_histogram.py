@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -117,6 +119,13 @@ def test_foreground_is_dilated_and_filled():
     mask = foreground(volume)
     assert mask[7, 7, 7] and mask[2, 7, 7] and not mask[1, 7, 7]
     assert not mask[2, 2, 7]  # 6 neighbours, not 26
+
+
+def test_otsus_threshold_without_scikit_image(monkeypatch):
+    monkeypatch.setitem(sys.modules, "skimage.filters", None)
+    ramp = np.arange(64.0).reshape(4, 4, 4)
+    with pytest.raises(ValueError, match="needs scikit-image.*pip install"):
+        train_landmarks([(ramp, ramp)], foreground_type="otsu_plus")
 
 
 def test_holes_are_filled_by_an_independent_flood():

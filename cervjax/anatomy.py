@@ -36,54 +36,33 @@ class Muscle(NamedTuple):
         return f"{self.abbreviation}_{self.side[0].upper()}"
 
 
-# Table 1: abbreviation, name, first (right) label, levels, colours left and right.
-# Hues follow Okabe and Ito's colour-blind-safe set; left is the lighter of a pair.
-_TABLE_1 = (
-    (
-        "MFSS",
-        "multifidus and semispinalis cervicis",
-        1,
-        ("C4", "C5", "C6"),
-        ((255, 120, 80), (213, 60, 0)),
-    ),
-    (
-        "LC",
-        "longus colli",
-        3,
-        ("C3", "C4", "C5", "C6"),
-        ((255, 190, 60), (230, 140, 0)),
-    ),
-    (
-        "SPCap",
-        "splenius capitis",
-        5,
-        ("C3", "C4", "C5"),
-        ((130, 210, 255), (60, 160, 225)),
-    ),
-    (
-        "SSCap",
-        "semispinalis capitis",
-        7,
-        ("C3", "C4", "C5"),
-        ((70, 215, 165), (0, 145, 105)),
-    ),
-    (
-        "SCM",
-        "sternocleidomastoid",
-        9,
-        ("C4", "C5", "C6"),
-        ((245, 235, 110), (215, 200, 30)),
-    ),
-    ("TR", "trapezius", 11, ("C6",), ((235, 160, 205), (200, 95, 155))),
-    ("LS", "levator scapulae", 13, ("C5", "C6"), ((90, 140, 235), (20, 85, 190))),
+_TABLE_1 = (  # abbreviation, name, label of the right one, levels
+    ("MFSS", "multifidus and semispinalis cervicis", 1, "C4 C5 C6"),
+    ("LC", "longus colli", 3, "C3 C4 C5 C6"),
+    ("SPCap", "splenius capitis", 5, "C3 C4 C5"),
+    ("SSCap", "semispinalis capitis", 7, "C3 C4 C5"),
+    ("SCM", "sternocleidomastoid", 9, "C4 C5 C6"),
+    ("TR", "trapezius", 11, "C6"),
+    ("LS", "levator scapulae", 13, "C5 C6"),
 )
 
-_SIDES: tuple[tuple[int, Side], ...] = ((0, "right"), (1, "left"))
+# Right and left. Hues follow Okabe and Ito's colour-blind-safe set; left is lighter.
+_COLORS_RGB = {
+    "MFSS": ((213, 60, 0), (255, 120, 80)),
+    "LC": ((230, 140, 0), (255, 190, 60)),
+    "SPCap": ((60, 160, 225), (130, 210, 255)),
+    "SSCap": ((0, 145, 105), (70, 215, 165)),
+    "SCM": ((215, 200, 30), (245, 235, 110)),
+    "TR": ((200, 95, 155), (235, 160, 205)),
+    "LS": ((20, 85, 190), (90, 140, 235)),
+}
+
+_SIDES: tuple[Side, ...] = ("right", "left")
 
 MUSCLES: tuple[Muscle, ...] = tuple(
-    Muscle(right + offset, abbreviation, name, side, levels, colors[1 - offset])
-    for abbreviation, name, right, levels, colors in _TABLE_1
-    for offset, side in _SIDES
+    Muscle(label + i, key, name, side, tuple(levels.split()), _COLORS_RGB[key][i])
+    for key, name, label, levels in _TABLE_1
+    for i, side in enumerate(_SIDES)
 )
 """All 14 muscles, in order of their labels."""
 

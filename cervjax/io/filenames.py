@@ -18,19 +18,17 @@ ROLES = {
 }
 """Roles of the images of a scan, and what they are called in messages."""
 
-# Words for a role, beside the partner's word in the same convention. Case does not
-# matter, except for W and F, which count at the end of a name only.
 PHASE_PAIR, FAT_PAIR = ("in_phase", "out_phase"), ("water", "fat")
+
+# Words for a role, beside the partner's word in the same convention; case is ignored.
 _WORD_PAIRS = {
     PHASE_PAIR: "inphase/outphase in-phase/out-of-phase in_phase/out_of_phase "
     "in/opp ip/op ip/oop inphase/outofphase inphase/oppphase inphase/opposedphase "
     "in-phase/opposed-phase in_phase/opposed_phase",
     FAT_PAIR: "water/fat wat/fat",
 }
-_EXACT_PAIRS = {
-    PHASE_PAIR: "0000/0001",
-    FAT_PAIR: "W/F",
-}  # nnU-Net's channels; dcm2niix
+# As written, at the end of a name only: nnU-Net's channels, dcm2niix's W and F.
+_EXACT_PAIRS = {PHASE_PAIR: "0000/0001", FAT_PAIR: "W/F"}
 
 
 def _vocabulary(table: dict[tuple[str, str], str]) -> dict[str, tuple[str, str]]:
@@ -81,8 +79,12 @@ NOT_MAGNITUDE = re.compile(
 class NamedImage(NamedTuple):
     """A file that belongs to a scan.
 
-    `claims` are the roles that name and side-car give it (one, if all is well),
-    `partner` is the name its partner should have.
+    Attributes:
+        path: the file.
+        folder: where the images of its scan lie, below it or beside it.
+        stem: its name without the role; the images of one scan share it.
+        claims: the roles that name and side-car give it; one, if all is well.
+        partner: the name its partner should have, below `folder`.
     """
 
     path: Path
@@ -93,7 +95,15 @@ class NamedImage(NamedTuple):
 
 
 def read_name(path: Path, home: Path) -> NamedImage | None:
-    """Reads the name below `home`, and the side-car."""
+    """Reads an image's name, and the side-car beside it.
+
+    Args:
+        path: the image, ``.nii`` or ``.nii.gz``; it need not exist.
+        home: a folder above it; names of folders in between count as part of the name.
+
+    Returns:
+        What they tell, or None where the name holds no word for a role.
+    """
     label = path.relative_to(home).with_name(stem_of(path)).as_posix()
     matches = role_words(label)
     if not matches:
@@ -113,7 +123,7 @@ def read_name(path: Path, home: Path) -> NamedImage | None:
 
 
 def role_words(label: str) -> list[re.Match[str]]:
-    """What the first rule to apply finds in a name."""
+    """The words for a role in a name, by the first rule that finds any."""
     found = ([*rule.finditer(label)] for rule in (_ENDING, _ANYWHERE, _CHANNEL, _ECHO))
     return next(filter(None, found), [])
 

@@ -82,7 +82,8 @@ def _ends(area: np.ndarray, plane: int) -> list[tuple[int, int, int]]:
     for inwards, level in ((1, -1), (-1, 0)):  # C6 of C4-C6 is their lower end
         for name in dict.fromkeys(m.levels[level] for m in MUSCLES):
             labels = [m.label for m in MUSCLES if m.levels[level] == name]
-            total = sum(area[::inwards, n] / typical[n] for n in labels)
+            shares = [area[::inwards, n] / typical[n] for n in labels]
+            total = np.sum(shares, axis=0)
             end = _first_slice(total, plane)
             if end is not None:
                 end = end if inwards > 0 else len(area) - 1 - end

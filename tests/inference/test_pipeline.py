@@ -568,7 +568,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", ["e2e_small", pytest.param("e2e_full", marks=pytest.mark.slow)]
+)
 def test_niftynets_own_result_comes_out(case, golden, tmp_path):
     window, border, padding = CASES[case]
     with optimised():
@@ -601,6 +603,7 @@ def test_niftynets_own_result_comes_out(case, golden, tmp_path):
     check_measurements(golden / case / "images", tmp_path)
 
 
+@pytest.mark.slow
 def test_real_pairs_run(real_scans, golden, tmp_path):
     """Thighs, not necks: this shows that real files pass, not that labels are right."""
     weights = golden / "net_small" / "models" / "model.ckpt-1"

@@ -52,6 +52,7 @@ def test_the_card_says_what_they_are():
     assert all(0 < row["dice_mean"] < 1 for row in card.accuracy["muscles"].values())
 
 
+@pytest.mark.slow
 def test_they_find_the_muscles(results):
     scan, masks, rows = results
     dice = dice_per_label(confusion(masks["a"], scan.labels))
@@ -64,6 +65,7 @@ def test_they_find_the_muscles(results):
         )
 
 
+@pytest.mark.slow
 def test_a_mirrored_scan_gives_the_mirrored_result(results):
     _, _, rows = results
     volume = {(r["scan"], int(r["label"])): float(r["volume_ml"]) for r in rows}

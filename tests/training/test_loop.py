@@ -200,6 +200,7 @@ def test_resuming_gives_the_same_bits(cohort, uninterrupted, tmp_path, stop_afte
     assert_same(state_of(tmp_path), state_of(uninterrupted[0]))
 
 
+@pytest.mark.slow
 def test_kill_9_at_any_moment(cohort, uninterrupted, tmp_path):
     """The real command in a process of its own, killed twice, once while it saves."""
     config = _config(cohort)

@@ -21,7 +21,7 @@ from cervjax.cli.main import main as cervjax
 from cervjax.evaluation.comparison import compare, find_pairs
 from cervjax.evaluation.tables import by_muscle, column
 from cervjax.io.nifti import write_volume
-from cervjax.phantom.dataset import person
+from cervjax.phantom.dataset import subject_of
 from cervjax.phantom.neck import build_neck
 from cervjax.phantom.protocol import TIERS, Tier
 from cervjax.phantom.scan import DigitalScan, make_scan
@@ -77,7 +77,7 @@ def conditions() -> Iterator[Condition]:
     yield Condition(
         "disease",
         "pathology",
-        choose=lambda p: [person(SEED, i, "hard") for i in range(len(p))],
+        choose=lambda p: [subject_of(SEED, i, TIERS["hard"]) for i in range(len(p))],
     )
 
 
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--subjects", type=int, default=3)
     parser.add_argument("--only", nargs="+", help="factors")
     flags = parser.parse_args()
-    people = [person(SEED, i, "clinical") for i in range(POOL)]
+    people = [subject_of(SEED, i, TIERS["clinical"]) for i in range(POOL)]
     lines = [
         "| changed | to | Dice | volume ratio | mean, largest MFI error (points) "
         "| worst muscle |",

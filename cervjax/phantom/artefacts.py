@@ -57,7 +57,9 @@ def field_map_hz(body: Body, field_t: float) -> np.ndarray:
     return hz - terms @ fit
 
 
-def add_metal(hz: np.ndarray, body: Body, centres_mm: np.ndarray, radius_mm: float):
+def add_metal(
+    hz: np.ndarray, body: Body, centres_mm: np.ndarray, radius_mm: float
+) -> np.ndarray:
     """Adds dental fillings: spheres with the dipole field of their susceptibility.
 
     Args:
@@ -93,7 +95,9 @@ def at_voxels(field: np.ndarray, neck_zyx_mm: np.ndarray, body: Body) -> np.ndar
     return map_coordinates(field, at / FIELD_STEP_MM, order=1, mode="nearest")
 
 
-def coil_shading(points_mm: np.ndarray, strength: float, rng: np.random.Generator):
+def coil_shading(
+    points_mm: np.ndarray, strength: float, rng: np.random.Generator
+) -> np.ndarray:
     """Root of the summed squares of a ring of coils about the neck, mean 1.
 
     Args:
@@ -113,7 +117,9 @@ def coil_shading(points_mm: np.ndarray, strength: float, rng: np.random.Generato
     return (shade / shade.mean()) ** strength
 
 
-def move(image: np.ndarray, rng: np.random.Generator, amount_mm: float, step_mm: float):
+def move(
+    image: np.ndarray, rng: np.random.Generator, amount_mm: float, step_mm: float
+) -> np.ndarray:
     """Bulk motion: for one stretch of the acquisition, the neck lies further on.
 
     Lines of k-space along y of that stretch get the phase of the shift.
@@ -128,7 +134,9 @@ def move(image: np.ndarray, rng: np.random.Generator, amount_mm: float, step_mm:
     return ifft(fft(image, axis=_PHASE_AXIS) * phase, axis=_PHASE_AXIS)
 
 
-def swallow(image: np.ndarray, where: np.ndarray, rng, amount: float) -> np.ndarray:
+def swallow(
+    image: np.ndarray, where: np.ndarray, rng: np.random.Generator, amount: float
+) -> np.ndarray:
     """Ghosts of a region that moves in bursts: its lines of k-space are modulated.
 
     Args:
@@ -151,7 +159,9 @@ def swallow(image: np.ndarray, where: np.ndarray, rng, amount: float) -> np.ndar
     return image
 
 
-def pulsate(image: np.ndarray, arteries: np.ndarray, rng, amount: float) -> np.ndarray:
+def pulsate(
+    image: np.ndarray, arteries: np.ndarray, rng: np.random.Generator, amount: float
+) -> np.ndarray:
     """Ghosts of the arteries at equal distances along the phase-encoding direction."""
     period = int(rng.integers(24, 60))
     source = image * arteries

@@ -16,9 +16,11 @@ from typing import NamedTuple
 import numpy as np
 
 LEVELS = ("C2", "C3", "C4", "C5", "C6", "C7", "T1")
-"""Vertebral levels, from above; `level map` values are 2-8."""
+"""Vertebral levels, from above; 2-8 in maps of levels."""
 
-_MIDDLE, _RIGHT, _LEFT = 0, 1, -1
+_RIGHT, _LEFT = 1, -1
+_Z_MIN, _Z_MAX = -60.0, 60.0
+_DISCS = ("C2/3", "C3/4", "C4/5", "C5/6", "C6/7", "C7/T1", "T1/2")
 
 
 class Structure(NamedTuple):
@@ -62,9 +64,6 @@ class Structure(NamedTuple):
         return index, self.contours_mm[k] * (1 - t) + self.contours_mm[k + 1] * t
 
 
-_Z_MIN, _Z_MAX = -60.0, 60.0
-
-
 @cache
 def structures() -> tuple[Structure, ...]:
     """All structures, in painting order."""
@@ -80,9 +79,6 @@ def level_bounds_mm() -> dict[str, tuple[float, float]]:
     top = 2 * float(z["C2"]) - discs[0] + 2.0  # the dens reaches higher
     bounds = [top, *discs]
     return {name: (bounds[i + 1], bounds[i]) for i, name in enumerate(LEVELS)}
-
-
-_DISCS = ("C2/3", "C3/4", "C4/5", "C5/6", "C6/7", "C7/T1", "T1/2")
 
 
 @cache

@@ -76,11 +76,11 @@ def fat_fraction(body: Body, subject: Subject) -> np.ndarray:
     lobules = np.exp(-((_tile(rng, (5.0, 4.5, 4.5)) / 0.16) ** 2))  # thin septa
     noise = _tile(rng, (3.0, 3.2, 3.2)) + 0.7 * _tile(rng, (2.0, 1.2, 1.2))
     noise = noise - 2.5 * (lobules - lobules.mean())
-    person = rng.normal(0, [0.04, 0.05])
+    own = rng.normal(0, [0.04, 0.05])
     mean, spread = column("fat_fraction"), column("texture")
     names = list(TISSUES)
-    mean[names.index("marrow")] += person[0] + 0.004 * (subject.age_years - 34)
-    mean[names.index("deep fat")] += person[1]
+    mean[names.index("marrow")] += own[0] + 0.004 * (subject.age_years - 34)
+    mean[names.index("deep fat")] += own[1]
     mean, spread = (np.asarray(255 * v, np.float32) for v in (mean, spread))
     out = np.empty(body.tissue.shape, np.uint8)
     ny, nx = body.tissue.shape[1:]
@@ -138,7 +138,9 @@ def _depth(label: np.ndarray) -> np.ndarray:
         inside = kept
 
 
-def _corner_distance(body: Body, z, y, x, label) -> np.ndarray:
+def _corner_distance(
+    body: Body, z: np.ndarray, y: np.ndarray, x: np.ndarray, label: np.ndarray
+) -> np.ndarray:
     """Distance in mm within the plane to the muscle's point next to the vertebra."""
     nz = body.tissue.shape[0]
     y_mm = body.first_mm[1] + body.step_mm[1] * y

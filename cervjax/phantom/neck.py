@@ -1,5 +1,7 @@
-"""A person's neck with the fat in it, set to the MFI that a scan should show."""
+"""A subject's neck with the fat in it, set to the MFI that a scan should show."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -20,9 +22,11 @@ from cervjax.phantom.sampling import at_table_1, sample
 from cervjax.phantom.signal import Sequence, fat_weights, mfi_percent, voxel_table
 from cervjax.phantom.subject import Subject
 
+_LEANEST = 0.01  # mean fat fraction of a muscle that shows more MFI than wanted
+
 
 class Neck(NamedTuple):
-    """A person's neck, with the fat in it.
+    """A subject's neck, with the fat in it.
 
     Attributes:
         body: tissues.
@@ -99,29 +103,48 @@ def _calibrate(neck: Neck, wanted: np.ndarray) -> np.ndarray:
     sampled = sample(codes, neck.body, pose, grid, np.concatenate([own, others], 1))
     labels = at_table_1(sampled.labels, slice_levels(pose, affine, shape))
     weights, fat_weight = _muscle_weights(table), fat_weights(sequence)
-    result = np.full(NUM_MUSCLES + 1, 0.01)
+    result = np.full(NUM_MUSCLES + 1, _LEANEST)
     for m in MUSCLES:
         v = sampled.mean[labels == m.label].astype(np.float64)
-        if not len(v):
-            continue
-
-        def mfi(mean, v=v):
-            fat = np.minimum(v[:, 0] * mean / scale, HIGHEST_FRACTION * v[:, 1])
-            magnitude = [
-                np.abs((v[:, 1] - fat) * w + v[:, 3 + i] + (fat + v[:, 2]) * f)
-                for i, (w, f) in enumerate(zip(weights, fat_weight, strict=True))
-            ]
-            return mfi_percent(*magnitude)
-
-        means = np.linspace(0.01, 0.6, 60)  # beyond its peak MFI folds back
-        low, high = 0.01, means[np.argmax([mfi(mean) for mean in means])]
-        for _ in range(30):
-            middle = (low + high) / 2
-            low, high = (
-                (middle, high) if mfi(middle) < wanted[m.label - 1] else (low, middle)
-            )
-        result[m.label] = low
+        if len(v):
+            mfi = partial(_mfi_of_mean, v, scale, weights, fat_weight)
+            result[m.label] = _solve(mfi, wanted[m.label - 1])
     return result
+
+
+def _mfi_of_mean(
+    v: np.ndarray,
+    scale: float,
+    weights: np.ndarray,
+    fat_weights: np.ndarray,
+    mean: float,
+) -> float:
+    """MFI in percent of a muscle's voxels if its mean fat fraction were `mean`.
+
+    Args:
+        v: ``(n, 5)`` density of the muscle's fat at `scale`, of the muscle, and of
+            others' fat, others' water in and out of phase.
+        scale: mean fat fraction at which `v` was sampled.
+        weights: ``(2,)`` signal of the muscle's water.
+        fat_weights: ``(2,)`` complex signal of fat.
+        mean: fat fraction, 0-1.
+    """
+    fat = np.minimum(v[:, 0] * mean / scale, HIGHEST_FRACTION * v[:, 1])
+    inside, outside = (
+        np.abs((v[:, 1] - fat) * w + v[:, 3 + i] + (fat + v[:, 2]) * f)
+        for i, (w, f) in enumerate(zip(weights, fat_weights, strict=True))
+    )
+    return mfi_percent(inside, outside)
+
+
+def _solve(mfi: Callable[[float], float], wanted: float) -> float:
+    """The mean fat fraction that gives an MFI, by halving; beyond its peak it falls."""
+    means = np.linspace(_LEANEST, 0.6, 60)
+    low, high = _LEANEST, float(means[np.argmax([mfi(mean) for mean in means])])
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (middle, high) if mfi(middle) < wanted else (low, middle)
+    return low
 
 
 def _muscle_weights(table: np.ndarray) -> np.ndarray:

@@ -12,6 +12,8 @@ from scipy.spatial.transform import Rotation
 from cervjax.phantom.atlas import LEVELS, level_bounds_mm
 from cervjax.phantom.subject import Subject
 
+Points = np.ndarray | float
+
 _SPINE_Y_MM = -8.0
 _C2_TO_C7_MM = 81.0
 
@@ -58,7 +60,9 @@ def draw_pose(
     )
 
 
-def to_neck(pose: Pose, x, y, z):
+def to_neck(
+    pose: Pose, x: Points, y: Points, z: Points
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where points of the straightened neck's own frame lie in the atlas' frame.
 
     Args:
@@ -70,6 +74,7 @@ def to_neck(pose: Pose, x, y, z):
     Returns:
         x, y, z in the atlas' frame.
     """
+    x, y = np.asarray(x), np.asarray(y)
     heights, atlas = _levels(pose)
     height = np.interp(z, heights, atlas)
     curvature = np.deg2rad(pose.lordosis_deg) / _C2_TO_C7_MM
@@ -130,6 +135,7 @@ def _levels(pose: Pose) -> tuple[np.ndarray, np.ndarray]:
     return heights[::-1], np.r_[atlas[0] + beyond, atlas, atlas[-1] - beyond][::-1]
 
 
-def _smooth(t):
+def _smooth(t: np.ndarray) -> np.ndarray:
+    """A step from 0 at 0 to 1 at 1, without corners."""
     t = np.clip(t, 0, 1)
     return t * t * (3 - 2 * t)

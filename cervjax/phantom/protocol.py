@@ -1,13 +1,11 @@
-"""How a scan is made at each severity: geometry, noise, artefacts, people."""
+"""How a scan is made at each severity: geometry, noise, artefacts, disease."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from cervjax.phantom.signal import Sequence
-
-Severity = Literal["clean", "clinical", "hard"]
 
 
 class Tier(NamedTuple):
@@ -18,7 +16,7 @@ class Tier(NamedTuple):
         slices_mm: range of the slab's thickness.
         field_of_view_mm: range of the width; the depth is 190/320 of it.
         slab_tilt_deg: standard deviation of the slab's rotation against the scanner.
-        tilt_deg, shift_mm: standard deviations of how people lie.
+        tilt_deg, shift_mm: standard deviations of how subjects lie.
         snr: in-phase signal of muscle over the noise's standard deviation; None for
             no noise.
         shading: range of the coils' relative strength of falling off.

@@ -1,5 +1,7 @@
 """What the voxels of a grid hold of a neck: partial volumes, labels, levels."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +35,33 @@ class Sampled(NamedTuple):
         return np.where(self.share >= _MUSCLE_SHARE, self.nearest, 0).astype(np.uint8)
 
 
+@dataclass(frozen=True, eq=False)
+class _Lookup:
+    """Codes of the neck at points of a scan's grid."""
+
+    codes: np.ndarray
+    body: Body
+    pose: Pose
+    affine: np.ndarray
+
+    def __call__(self, k: float, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """Codes ``(rows, cols)`` at height k; indices need not be whole."""
+        matrix, offset = affine_to_neck(self.pose, self.affine)
+        x, y, z = (
+            (matrix[i, 0] * cols + (matrix[i, 2] * k + offset[i]))[None, :]
+            + (matrix[i, 1] * rows)[:, None]
+            for i in range(3)
+        )
+        at = to_neck(self.pose, x, y, z)[::-1]
+        body, index = self.body, np.int32(0)
+        for value, first, step, n in zip(
+            at, body.first_mm, body.step_mm, self.codes.shape, strict=True
+        ):
+            cell = ((value - (first - step / 2)) / step).astype(np.int32)
+            index = index * n + np.clip(cell, 0, n - 1)
+        return self.codes.reshape(-1)[index]
+
+
 def sample(
     codes: np.ndarray, body: Body, pose: Pose, grid: Grid, table: np.ndarray
 ) -> Sampled:
@@ -51,57 +80,71 @@ def sample(
     nx, ny, nz = grid.shape
     counts = np.maximum(np.ceil(grid.spacing_mm / (0.6, 0.6, 1.1)).astype(int), 1)
     points = [(np.arange(n) + 0.5) / n - 0.5 for n in counts]
-    matrix, offset = affine_to_neck(pose, grid.affine)
+    look = _Lookup(codes, body, pose, grid.affine)
     mean = np.zeros((nz, ny, nx, table.shape[1]), np.float32)
     nearest = np.zeros((nz, ny, nx), np.uint8)
     share = np.zeros((nz, ny, nx), np.float32)
-    flat, total = codes.reshape(-1), int(np.prod(counts))
-
-    def look(k, rows, cols):
-        x, y, z = (
-            (matrix[i, 0] * cols + (matrix[i, 2] * k + offset[i]))[None, :]
-            + (matrix[i, 1] * rows)[:, None]
-            for i in range(3)
-        )
-        at = to_neck(pose, x, y, z)[::-1]
-        index = 0
-        for value, first, step, n in zip(
-            at, body.first_mm, body.step_mm, codes.shape, strict=True
-        ):
-            cell = ((value - (first - step / 2)) / step).astype(np.int32)
-            index = index * n + np.clip(cell, 0, n - 1)
-        return flat[index]
-
     for k in range(nz):
-        coarse = look(k, np.arange(0, ny, 6.0), np.arange(0, nx, 6.0)) > 255
-        if not coarse.any():
-            continue
-        r, c = np.flatnonzero(coarse.any(1)), np.flatnonzero(coarse.any(0))
-        rows = slice(max(6 * r[0] - 7, 0), min(6 * r[-1] + 8, ny))
-        cols = slice(max(6 * c[0] - 7, 0), min(6 * c[-1] + 8, nx))
-        y, x = np.arange(ny)[rows], np.arange(nx)[cols]
-        window, keys = mean[k, rows, cols], []
-        for dz in points[2]:
-            for dy in points[1]:
-                for dx in points[0]:
-                    code = look(k + dz, y + dy, x + dx)
-                    window += np.take(table, code, axis=0)
-                    tissue = (code >> 8).reshape(-1)
-                    chosen = np.flatnonzero((tissue > 0) & (tissue <= NUM_MUSCLES))
-                    keys.append(chosen * 16 + tissue[chosen])
-        window /= total
-        size = len(y) * len(x)
-        count = np.bincount(np.concatenate(keys), minlength=16 * size)
-        count = count.reshape(len(y), len(x), 16)
-        best = count.argmax(-1)
-        most = np.take_along_axis(count, best[..., None], -1)[..., 0] / total
-        nearest[k, rows, cols] = best
-        share[k, rows, cols] = most
+        box = _box_of_body(look, k, ny, nx)
+        if box is not None:
+            best, most = _average(look, k, box, points, table, mean[k][box])
+            nearest[k][box], share[k][box] = best, most
     return Sampled(
         np.ascontiguousarray(mean.transpose(2, 1, 0, 3)),
         np.ascontiguousarray(nearest.transpose(2, 1, 0)),
         np.ascontiguousarray(share.transpose(2, 1, 0)),
     )
+
+
+def _box_of_body(look: _Lookup, k: int, ny: int, nx: int) -> tuple[slice, slice] | None:
+    """Rows and columns of a slice that hold the neck, told by every sixth voxel."""
+    coarse = look(k, np.arange(0, ny, 6.0), np.arange(0, nx, 6.0)) > 255
+    if not coarse.any():
+        return None
+    r, c = np.flatnonzero(coarse.any(1)), np.flatnonzero(coarse.any(0))
+    return (
+        slice(max(6 * r[0] - 7, 0), min(6 * r[-1] + 8, ny)),
+        slice(max(6 * c[0] - 7, 0), min(6 * c[-1] + 8, nx)),
+    )
+
+
+def _average(
+    look: _Lookup,
+    k: int,
+    box: tuple[slice, slice],
+    points: list[np.ndarray],
+    table: np.ndarray,
+    mean: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Averages one slice within a box.
+
+    Args:
+        look: gives the codes.
+        k: the slice.
+        box: rows and columns.
+        points: along x, y, z, within a voxel.
+        table: values to average.
+        mean: ``(rows, columns, c)`` zeros, filled in.
+
+    Returns:
+        The muscle that fills the largest part of each voxel, and that part.
+    """
+    y, x = (np.arange(part.start, part.stop) for part in box)
+    total, keys = 0, []
+    for dz in points[2]:
+        for dy in points[1]:
+            for dx in points[0]:
+                code = look(k + dz, y + dy, x + dx)
+                mean += np.take(table, code, axis=0)
+                tissue = (code >> 8).reshape(-1)
+                chosen = np.flatnonzero((tissue > 0) & (tissue <= NUM_MUSCLES))
+                keys.append(chosen * 16 + tissue[chosen])
+                total += 1
+    mean /= total
+    count = np.bincount(np.concatenate(keys), minlength=16 * len(y) * len(x))
+    count = count.reshape(len(y), len(x), 16)
+    best = count.argmax(-1)
+    return best, np.take_along_axis(count, best[..., None], -1)[..., 0] / total
 
 
 def at_table_1(labels: np.ndarray, level_of_slice: np.ndarray) -> np.ndarray:
@@ -112,8 +155,15 @@ def at_table_1(labels: np.ndarray, level_of_slice: np.ndarray) -> np.ndarray:
     return np.where(allowed[labels, level_of_slice], labels, 0).astype(np.uint8)
 
 
-def coarse_points(grid: Grid):
-    """Scanner coordinates of every 8th voxel in the plane, and a way back to all."""
+def coarse_points(
+    grid: Grid,
+) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """Scanner coordinates of every 8th voxel in the plane, and a way back to all.
+
+    Returns:
+        ``(3, x', y', z)`` millimetres, and a function that interpolates values at
+        these points to all voxels of the grid.
+    """
     stride = 8
     at = [np.arange(0, n - 1 + stride, stride) for n in grid.shape[:2]]
     index = np.stack(np.meshgrid(*at, np.arange(grid.shape[2]), indexing="ij"))

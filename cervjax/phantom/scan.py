@@ -6,11 +6,12 @@ import numpy as np
 
 from cervjax.anatomy import MUSCLES
 from cervjax.phantom import artefacts
+from cervjax.phantom.acquisition import Setup, measure, spoil
 from cervjax.phantom.infiltration import NUM_MUSCLES
 from cervjax.phantom.neck import Neck
-from cervjax.phantom.pose import Pose, draw_pose, slice_levels, to_neck
+from cervjax.phantom.pose import draw_pose, slice_levels
 from cervjax.phantom.protocol import Grid, Tier, draw_grid, draw_sequence
-from cervjax.phantom.sampling import at_table_1, coarse_points, sample
+from cervjax.phantom.sampling import at_table_1, sample
 from cervjax.phantom.signal import fat_weights, mfi_percent, voxel_table
 
 
@@ -57,45 +58,39 @@ def make_scan(
     grid, sequence = draw_grid(tier, rng), draw_sequence(tier, rng)
     wraps = rng.random() < tier.wrap
     extra = round(0.06 * grid.shape[1]) if wraps else 0
-    sampled = sample(
-        neck.codes, neck.body, pose, _extended(grid, extra), voxel_table(sequence)
-    )
-    weights = fat_weights(sequence)
+    setup = Setup(neck, pose, _extended(grid, extra), sequence, tier)
+    table = voxel_table(sequence)
+    sampled = sample(neck.codes, neck.body, pose, setup.grid, table)
     water, fat, *signal = np.moveaxis(sampled.mean, -1, 0)[:4]
+    weights = fat_weights(sequence)
     echoes = [s + fat * np.complex64(w) for s, w in zip(signal, weights, strict=True)]
     inner = (slice(None), slice(extra, -extra or None))
-    noise_free = [np.abs(e[inner]) for e in echoes]
-    echoes, settings = _spoil(
-        echoes, sampled, neck, pose, _extended(grid, extra), sequence, tier, rng
-    )
+    noise_free = np.abs(echoes[0][inner]), np.abs(echoes[1][inner])
+    echoes, settings = spoil(echoes, sampled.mean[..., 4], setup, rng)
     echoes = [artefacts.fold(e, extra) for e in echoes]
     labels = sampled.labels[inner]
-    images, more = _measure(echoes, noise_free, labels, tier, rng, swap)
+    level = _muscle_signal(noise_free[0], labels)
+    images, more = measure(echoes, level, tier, rng, swap)
     by_slice = slice_levels(pose, grid.affine, grid.shape)
-    paper = at_table_1(labels, by_slice)
-    at_levels = at_table_1(sampled.nearest[inner], by_slice)
+    masks = at_table_1(labels, by_slice), labels
     voxel_ml = float(np.prod(grid.spacing_mm)) / 1000
-    tissue_ml = voxel_ml * np.bincount(
-        at_levels.reshape(-1), sampled.share[inner].reshape(-1), NUM_MUSCLES + 1
-    )
+    at_levels = at_table_1(sampled.nearest[inner], by_slice)
+    tissue_ml = _tissue_ml(at_levels, sampled.share[inner], voxel_ml)
     water, fat = water[inner], fat[inner]
     total = water + fat
     pdff = np.divide(100 * fat, total, out=np.zeros_like(total), where=total > 1e-4)
+    rows = truth_rows(masks, voxel_ml, noise_free, images[:2], (water, fat))
+    for row in rows:
+        row["volume_tissue_ml"] = float(tissue_ml[row["label"]])
+        row["pdff_tissue_percent"] = float(neck.pdff_percent[row["label"]])
     return DigitalScan(
         grid,
         *images,
-        labels=paper,
-        full_labels=labels,
+        labels=masks[0],
+        full_labels=masks[1],
         pdff_percent=pdff,
         levels=np.where(total > 0.05, by_slice, 0).astype(np.uint8),
-        truth=[
-            row
-            | {
-                "volume_tissue_ml": float(tissue_ml[row["label"]]),
-                "pdff_tissue_percent": float(neck.pdff_percent[row["label"]]),
-            }
-            for row in truth_rows(paper, labels, grid, noise_free, images, water, fat)
-        ],
+        truth=rows,
         settings={
             **{k: round(float(v), 3) for k, v in sequence._asdict().items()},
             "wrap": bool(wraps),
@@ -106,14 +101,26 @@ def make_scan(
     )
 
 
-def truth_rows(labels, full_labels, grid, noise_free, images, water, fat) -> list[dict]:
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+def truth_rows(
+    masks: Pair, voxel_ml: float, noise_free: Pair, written: Pair, density: Pair
+) -> list[dict]:
     """Volume and MFI of each muscle within its true mask, by the paper's rule.
 
     ``mfi_signal_percent`` is of the noise-free magnitudes, ``mfi_image_percent`` of
     the images as written, ``pdff_mask_percent`` of the densities of water and fat; all
     are ratios of means, partial volumes of the neighbours included.
+
+    Args:
+        masks: labels by the paper's rule, and of all of each muscle.
+        voxel_ml: volume of a voxel.
+        noise_free: in-phase and out-of-phase magnitudes.
+        written: the images, in-phase and out-of-phase.
+        density: of water and of fat.
     """
-    voxel_ml = float(np.prod(grid.spacing_mm)) / 1000
+    labels, full_labels = masks
     rows = []
     for m in MUSCLES:
         mask = labels == m.label
@@ -130,14 +137,27 @@ def truth_rows(labels, full_labels, grid, noise_free, images, water, fat) -> lis
             "pdff_mask_percent": np.nan,
         }
         if voxels:
-            w, f = (float(d[mask].sum(dtype=np.float64)) for d in (water, fat))
+            w, f = (float(d[mask].sum(dtype=np.float64)) for d in density)
             row |= {
                 "mfi_signal_percent": mfi_percent(*(e[mask] for e in noise_free)),
-                "mfi_image_percent": mfi_percent(images[0][mask], images[1][mask]),
+                "mfi_image_percent": mfi_percent(*(e[mask] for e in written)),
                 "pdff_mask_percent": 100 * f / (w + f),
             }
         rows.append(row)
     return rows
+
+
+def _muscle_signal(in_phase: np.ndarray, labels: np.ndarray) -> float:
+    """Median in-phase magnitude of muscle; the highest of all without a muscle."""
+    muscle = in_phase[labels > 0]
+    return float(np.median(muscle)) if muscle.size else float(in_phase.max())
+
+
+def _tissue_ml(nearest: np.ndarray, share: np.ndarray, voxel_ml: float) -> np.ndarray:
+    """``(15,)`` millilitres of each muscle's own tissue."""
+    return voxel_ml * np.bincount(
+        nearest.reshape(-1), share.reshape(-1), NUM_MUSCLES + 1
+    )
 
 
 def _extended(grid: Grid, extra: int) -> Grid:
@@ -146,92 +166,3 @@ def _extended(grid: Grid, extra: int) -> Grid:
     affine[:3, 3] -= extra * affine[:3, 1]
     nx, ny, nz = grid.shape
     return grid._replace(shape=(nx, ny + 2 * extra, nz), affine=affine)
-
-
-def _spoil(echoes, sampled, neck, pose, grid, sequence, tier, rng):
-    """Field, coils, motion and ghosts, on the complex echoes."""
-    body, settings = neck.body, {}
-    if tier.field_ppm:
-        hz = tier.field_ppm * artefacts.field_map_hz(body, sequence.field_t)
-        fillings = neck.subject.dental_metal and tier.metal > 0
-        if fillings:
-            who = np.random.default_rng([*neck.subject.seed, 30])
-            x, y = who.uniform(14, 26, 2) * (1, -1), who.uniform(30, 52, 2)
-            centres = np.stack([x, y, who.uniform(50, 64, 2)], 1)
-            hz = artefacts.add_metal(hz, body, centres, 2.5)
-        settings["dental_metal"] = bool(fillings)
-        points, spread = coarse_points(grid)
-        neck_frame = pose.rotation.T @ (points.reshape(3, -1) - pose.shift_mm[:, None])
-        at = np.stack(to_neck(pose, *neck_frame)[::-1]).reshape(points.shape)
-        voxel_mm = float(grid.spacing_mm.max())
-        strength = rng.uniform(*tier.shading)
-        shade = artefacts.coil_shading(points, strength, rng)
-        for i, te in enumerate(sequence.te_ms):
-            left = artefacts.at_voxels(artefacts.dephasing(hz, te, voxel_mm), at, body)
-            echoes[i] = echoes[i] * spread(left * shade)
-        settings["shading"] = round(float(strength), 2)
-    settings["motion_mm"] = 0.0
-    if rng.random() < tier.motion:
-        amount = float(rng.uniform(0.5, 3.0) * rng.choice([-1, 1]))
-        stretch = rng.integers(2**31)
-        echoes = [
-            artefacts.move(
-                e, np.random.default_rng(stretch), amount, grid.spacing_mm[1]
-            )
-            for e in echoes
-        ]
-        settings["motion_mm"] = round(amount, 2)
-    settings["swallowing"] = bool(rng.random() < tier.swallowing)
-    if settings["swallowing"]:
-        where = _throat(grid, pose)
-        amount, burst = rng.uniform(0.15, 0.5), rng.integers(2**31)
-        echoes = [
-            artefacts.swallow(e, where, np.random.default_rng(burst), amount)
-            for e in echoes
-        ]
-    if tier.pulsation:
-        beat, amount = rng.integers(2**31), rng.uniform(0.01, tier.pulsation)
-        arteries = sampled.mean[..., 4]
-        echoes = [
-            artefacts.pulsate(e, arteries, np.random.default_rng(beat), amount)
-            for e in echoes
-        ]
-    return echoes, settings
-
-
-def _throat(grid: Grid, pose: Pose) -> np.ndarray:
-    """Weights 0-1 of what swallowing moves: an ellipsoid about larynx and pharynx."""
-    points, spread = coarse_points(grid)
-    frame = pose.rotation.T @ (points.reshape(3, -1) - pose.shift_mm[:, None])
-    x, y, z = (v.reshape(points.shape[1:]) for v in frame)
-    inside = 1.5 - (x / 22) ** 2 - ((y - 26) / 16) ** 2 - ((z + 2) / 45) ** 2
-    return spread(np.clip(inside, 0, 1))
-
-
-def _measure(echoes, noise_free, labels, tier, rng, swap):
-    """Noise, magnitudes, scanner-style water and fat, and the scale of storage."""
-    muscle = noise_free[0][labels > 0]
-    level = float(np.median(muscle)) if muscle.size else float(noise_free[0].max())
-    settings: dict = {"snr": None}
-    if tier.snr is not None:
-        snr = float(rng.uniform(*tier.snr))
-        echoes = [artefacts.add_noise(e, level / snr, rng) for e in echoes]
-        settings["snr"] = round(snr, 1)
-    magnitudes = [np.abs(e) for e in echoes]
-    # The phase that the field gives is known to a perfect scanner.
-    aligned = np.real(echoes[1] * np.conj(echoes[0]))
-    sign = np.where(aligned < 0, -1, 1).astype(np.int16)
-    gain = rng.uniform(0.8, 1.25) if tier.snr is not None else 1.0
-    scale = 500.0 * gain / level
-    in_phase, out_phase = (
-        np.minimum(np.rint(m * scale), 32_000).astype(np.int16) for m in magnitudes
-    )
-    signed = np.clip(sign * out_phase, -in_phase, in_phase)
-    water = (in_phase + signed + 1) // 2
-    swaps = rng.random() < tier.swap if swap is None else swap
-    if swaps:
-        region = artefacts.swapped_region(in_phase.shape, rng)
-        water = np.where(region, in_phase - water, water)
-    settings["fat_water_swap"] = bool(swaps)
-    water = water.astype(np.int16)
-    return (in_phase, out_phase, water, in_phase - water), settings

@@ -9,6 +9,7 @@ time do all of them oppose water.
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cervjax.phantom.tissues import FAT_T1_MS, FAT_T2STAR_MS, TISSUES, column
 
@@ -32,14 +33,14 @@ class Sequence(NamedTuple):
         return np.array([self.te_in_ms, self.te_out_ms])
 
 
-def steady_state(t1_ms, sequence: Sequence):
+def steady_state(t1_ms: ArrayLike, sequence: Sequence) -> np.ndarray:
     """Transverse magnetisation per proton of a spoiled gradient echo, at TE = 0."""
     flip = np.deg2rad(sequence.flip_deg)
     e1 = np.exp(-sequence.tr_ms / np.asarray(t1_ms, np.float64))
     return np.sin(flip) * (1 - e1) / (1 - np.cos(flip) * e1)
 
 
-def fat_phasor(te_ms, sequence: Sequence) -> np.ndarray:
+def fat_phasor(te_ms: ArrayLike, sequence: Sequence) -> np.ndarray:
     """Complex sum of fat's peaks relative to water, 1 at TE = 0."""
     hz = _FAT_SHIFT_PPM * GYROMAGNETIC_RATIO_MHZ_PER_T * sequence.field_t
     phase = 2j * np.pi * np.multiply.outer(np.asarray(te_ms) / 1000, hz)
@@ -60,18 +61,10 @@ def fat_weights(sequence: Sequence) -> np.ndarray:
     )
 
 
-def mfi_percent(in_phase, out_phase) -> float:
+def mfi_percent(in_phase: np.ndarray, out_phase: np.ndarray) -> float:
     """The paper's MFI from magnitudes: ``100 mean(F) / (mean(F) + mean(W))``."""
     total = np.sum(in_phase, dtype=np.float64)
     return float(50 * (total - np.sum(out_phase, dtype=np.float64)) / total)
-
-
-def mfi_of_fat_fraction(fraction, tissue: str, sequence: Sequence):
-    """Noise-free MFI in percent that a proton-density fat fraction 0-1 gives."""
-    water = water_weights(sequence)[list(TISSUES).index(tissue)]
-    fat, q = fat_weights(sequence), np.asarray(fraction, np.float64)[..., None]
-    magnitude = np.abs((1 - q) * water + q * fat)
-    return 50 * (magnitude[..., 0] - magnitude[..., 1]) / magnitude[..., 0]
 
 
 def voxel_table(sequence: Sequence) -> np.ndarray:

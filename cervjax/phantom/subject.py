@@ -1,4 +1,4 @@
-"""Who is scanned: age, sex and size, the build of the neck and the fat in its muscles.
+"""Subjects: age, sex and size, the build of the neck and the fat in its muscles.
 
 Cohorts are like the paper's 84 participants (73 % women, 34.2 +- 10.7 years), the
 muscles' size and fat infiltration like its manual segmentations (Table 2: mean of the
@@ -14,8 +14,8 @@ from cervjax.anatomy import MUSCLES
 
 Sex = Literal["F", "M"]
 
-# Table 2, manual: MFI in percent (left, right), its spread between people in points,
-# its rise per year of age, and the spread of area between people (ratio).
+# Table 2, manual: MFI in percent (left, right), its spread between subjects in points,
+# its rise per year of age, and the spread of area between subjects (ratio).
 _MUSCLE = {
     "MFSS": (15.5, 14.8, 4.4, 0.16, 0.17),
     "LC": (12.4, 12.5, 4.0, 0.15, 0.15),
@@ -32,7 +32,7 @@ SEX_EFFECT_POINTS = 1.8
 AGE_SLOPE_POINTS_PER_YEAR = {name: row[3] for name, row in _MUSCLE.items()}
 MEAN_MFI_PERCENT = {m.key: _MUSCLE[m.abbreviation][m.side == "right"] for m in MUSCLES}
 HIGHEST_MFI_PERCENT = 28.0
-"""What is asked of a muscle: from magnitudes, MFI folds back beyond some 36 %."""
+"""Highest that is drawn: from magnitudes, MFI folds back beyond some 36 %."""
 _LOWEST_MFI_PERCENT = 3.8
 _AREA_RATIO_OF_WOMEN = 0.78  # of men's
 _FEMALE_AREA = _AREA_RATIO_OF_WOMEN / (
@@ -41,12 +41,12 @@ _FEMALE_AREA = _AREA_RATIO_OF_WOMEN / (
 
 
 class Subject(NamedTuple):
-    """One person, at the first session. Ratios are relative to the atlas.
+    """One subject, at the first session. Ratios are relative to the atlas.
 
     Attributes:
         name: such as ``sub-0001``.
         sex: F or M.
-        age_years, height_m, bmi: as they say.
+        age_years, height_m, bmi: years, metres, kg/m2.
         mfi_percent: ``(14,)`` signal-level MFI of each muscle by the paper's rule.
         muscle_area: ``(14,)`` ratio of each muscle's area.
         girth, bone: ratios of width outside and inside the spine.
@@ -61,7 +61,7 @@ class Subject(NamedTuple):
         warp_mm: standard deviation of the smooth individual deformation.
         fused_level: index of a disc (0 = C2/3) turned into bone, or -1.
         dental_metal: whether there are fillings.
-        seed: of everything else that is this person's.
+        seed: of everything else of this subject.
     """
 
     name: str
@@ -89,12 +89,12 @@ class Subject(NamedTuple):
 
 
 def draw_subject(seed: int, index: int, *, pathology: bool = False) -> Subject:
-    """Draws a person; the same for the same seed and index.
+    """Draws a subject; the same for the same seed and index.
 
     Args:
         seed: of the cohort.
         index: number within the cohort, from 0.
-        pathology: draws older people with severe, patchy or one-sided infiltration,
+        pathology: draws older subjects with severe, patchy or one-sided infiltration,
             atrophy and fused levels.
     """
     rng = np.random.default_rng([seed, index, 1])
@@ -145,16 +145,16 @@ def draw_subject(seed: int, index: int, *, pathology: bool = False) -> Subject:
 def draw_change(seed: int, subject: Subject) -> np.ndarray:
     """``(14,)`` true change of MFI between two sessions, in points of signal-level MFI.
 
-    A third of people worsen, by 1.5-4 points in MFSS and SSCap and less elsewhere, but
-    not beyond `HIGHEST_MFI_PERCENT`; the others stay as they are, to the bit.
+    A third of subjects worsen, by 1.5-4 points in MFSS and SSCap and less elsewhere,
+    but not beyond `HIGHEST_MFI_PERCENT`; the others stay as they are, to the bit.
     """
     rng = np.random.default_rng([seed, *subject.seed[1:], 3])
     worsens, amount = rng.random() < 1 / 3, rng.uniform(1.5, 4.0)
     share = [
         {"MFSS": 1.0, "SSCap": 0.8, "LC": 0.6}.get(m.abbreviation, 0.3) for m in MUSCLES
     ]
-    room = HIGHEST_MFI_PERCENT - subject.mfi_percent
-    return np.minimum(np.array(share) * (amount if worsens else 0.0), room)
+    most = HIGHEST_MFI_PERCENT - subject.mfi_percent
+    return np.minimum(np.array(share) * (amount if worsens else 0.0), most)
 
 
 def _areas(rng: np.random.Generator, female: bool) -> np.ndarray:

@@ -6,13 +6,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 from conftest import optimised, save_pair
+from digital import digital_scan
 
 from cervjax.anatomy import LEFT_RIGHT_PERMUTATION, MUSCLES
 from cervjax.cli.main import main
 from cervjax.evaluation.overlap import confusion, dice_per_label
 from cervjax.io.nifti import write_volume
 from cervjax.model.weights import SHIPPED, SYNTHETIC, load_weights
-from cervjax.phantom.dataset import digital_scan
 
 pytestmark = pytest.mark.xdist_group("shipped")
 

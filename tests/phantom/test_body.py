@@ -8,7 +8,6 @@ from scipy.stats import norm, truncnorm
 from cervjax.anatomy import MUSCLES
 from cervjax.phantom.atlas import Structure, level_bounds_mm
 from cervjax.phantom.body import Body, build_body, paint
-from cervjax.phantom.neck import build_neck
 from cervjax.phantom.pose import (
     Pose,
     affine_to_neck,
@@ -28,7 +27,7 @@ from cervjax.phantom.subject import (
 )
 from cervjax.phantom.tissues import CODES
 
-pytestmark = pytest.mark.xdist_group("phantom_body")
+pytestmark = pytest.mark.xdist_group("phantom")
 
 TABLE_1 = {
     "MFSS": "C4 C5 C6",
@@ -45,11 +44,6 @@ AGE_SLOPE = {"MFSS": 0.16, "LC": 0.15, "SSCap": 0.16}
 PLAIN = Pose(np.eye(3), np.zeros(3), 0.0, np.ones(7), 0.0)
 CURVED = Pose(np.eye(3), np.zeros(3), 9.0, np.linspace(0.9, 1.1, 7), 6.0)
 COHORT = 3000
-
-
-@pytest.fixture(scope="module")
-def neck():
-    return build_neck(draw_subject(0, 0))
 
 
 @pytest.fixture(scope="module")

@@ -4,23 +4,26 @@ import itertools
 import json
 from functools import cache
 
+import digital
 import nibabel as nib
 import numpy as np
 import pytest
+from digital import digital_scan
 
 from cervjax.anatomy import MUSCLES
 from cervjax.cli.main import main
 from cervjax.io.pairing import find_scans
 from cervjax.phantom import dataset
-from cervjax.phantom.dataset import digital_scan, person, write_dataset
+from cervjax.phantom.dataset import subject_of, write_dataset
 from cervjax.phantom.neck import build_neck
 from cervjax.phantom.protocol import TIERS
 from cervjax.phantom.subject import draw_change, draw_subject
 
-pytestmark = pytest.mark.xdist_group("phantom_dataset")
+pytestmark = pytest.mark.xdist_group("phantom")
 
 IMAGES = ("inphase", "outphase", "water", "fat")
 TRUTH = ("dseg", "desc-full_dseg", "pdff", "levels")
+VOXEL_ML = 0.024
 TABLES = {"truth.csv", "participants.tsv"}
 WORSENING = {"seed": 2, "first": 1}
 """Somebody who worsens; in the hard cohort their scan is stored as SAR, and oblique."""
@@ -43,15 +46,13 @@ def build_once(subject):
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
+    """Large voxels, and each neck built once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dataset, "build_neck", build_once)
+        patch.setattr(digital, "build_neck", build_once)
+        for name, spacing in (("clean", (2, 2, 6, 6)), ("hard", (1.5, 2, 4, 6))):
+            patch.setitem(TIERS, name, TIERS[name]._replace(spacing_mm=spacing))
         yield
-
-
-@pytest.fixture
-def coarse(monkeypatch):
-    tier = TIERS["clean"]._replace(spacing_mm=(2.0, 2.0, 6.0, 6.0))
-    monkeypatch.setitem(TIERS, "clean", tier)
 
 
 def tree(folder):
@@ -136,7 +137,7 @@ def test_more_people_keep_those_that_are_there(clean):
     assert {n: d for n, (d, _) in two.items()} == {n: d for n, (d, _) in again.items()}
 
 
-def test_interrupted_call_is_taken_up(coarse, tmp_path):
+def test_interrupted_call_is_taken_up(tmp_path):
     def stop(name):
         raise KeyboardInterrupt
 
@@ -175,12 +176,12 @@ def test_scans_are_found(clean):
 # --- headers and data
 
 
-def test_paper_grid_in_the_header(clean):
+def test_grid_in_the_header(clean):
     for suffix in IMAGES + TRUTH:
         image = nib.load(file_of(clean[0], suffix))
         assert nib.aff2axcodes(image.affine) == ("L", "A", "S")
-        assert image.shape == (457, 271, 40)
-        assert image.header.get_zooms() == pytest.approx((0.7, 0.7, 3.0))
+        assert image.shape == (160, 95, 20)
+        assert image.header.get_zooms() == pytest.approx((2, 2, 6))
         assert image.header.get_xyzt_units()[0] == "mm"
         assert image.header["qform_code"] == image.header["sform_code"] == 1
         kind = {"pdff": np.float32}.get(
@@ -275,14 +276,14 @@ def test_truth_from_the_files(clean):
         )
     mask_of, image = (data_of(file_of(folder, s)) for s in ("dseg", "inphase"))
     other, full = (data_of(file_of(folder, s)) for s in ("outphase", "desc-full_dseg"))
-    drawn = person(2, 0, "clean").mfi_percent
+    drawn = subject_of(2, 0, TIERS["clean"]).mfi_percent
     for row in rows[:14]:
         mask = mask_of == int(row["label"])
         inside, outside = image[mask].sum(dtype=float), other[mask].sum(dtype=float)
         mfi = 100 * (inside - outside) / 2 / inside
         assert int(row["voxels"]) == mask.sum()
-        assert float(row["volume_ml"]) == pytest.approx(mask.sum() * 0.00147, abs=1e-4)
-        whole = (full == int(row["label"])).sum() * 0.00147
+        assert float(row["volume_ml"]) == pytest.approx(mask.sum() * VOXEL_ML, abs=1e-4)
+        whole = (full == int(row["label"])).sum() * VOXEL_ML
         assert float(row["volume_full_ml"]) == pytest.approx(whole, abs=1e-4)
         assert float(row["mfi_image_percent"]) == pytest.approx(mfi, abs=1e-4)
         wanted = drawn[int(row["label"]) - 1]
@@ -302,7 +303,7 @@ def test_people(clean):
         assert bmi == pytest.approx(float(row["bmi"]), abs=0.05)
 
 
-def test_two_sessions(coarse, tmp_path):
+def test_two_sessions(tmp_path):
     write_dataset(tmp_path, 1, sessions=2, severity="clean", **WORSENING)
     names = ["sub-0002_ses-1", "sub-0002_ses-2"]
     scans, problems = find_scans(tmp_path)
@@ -369,8 +370,10 @@ def test_bad_settings(tmp_path, count, changed, message):
 
 
 def test_hard_cohorts_are_often_ill():
-    ill = [person(0, i, "hard").age_years for i in range(400)]
-    well = [person(0, i, "clean").age_years for i in range(400)]
+    ill, well = (
+        [subject_of(0, i, TIERS[name]).age_years for i in range(400)]
+        for name in ("hard", "clean")
+    )
     assert np.mean(ill) > np.mean(well) + 8
     same = np.mean(np.isin(ill, well) & (np.array(ill) == well))
     assert same == pytest.approx(0.3, abs=0.08)  # as they would be in any cohort
@@ -379,7 +382,7 @@ def test_hard_cohorts_are_often_ill():
 # --- command line
 
 
-def test_command_line(coarse, tmp_path, capsys):
+def test_command_line(tmp_path, capsys):
     folder = tmp_path / "out"
     flags = "--severity clean --subjects 1 --seed 2".split()
     assert main(["phantom", "-o", str(folder), *flags]) == 0

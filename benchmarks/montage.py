@@ -1,4 +1,4 @@
-"""Draws the montage of digital necks: ``python docs/montage.py SEVERITY OUT``.
+"""Draws the montage of digital necks: ``python benchmarks/montage.py SEVERITY OUT``.
 
 Three subjects, a row each: in-phase at C3 to C6; out-of-phase, water, fat and labels
 at C5; the middle sagittal and a coronal plane. Radiological convention.
@@ -7,11 +7,13 @@ at C5; the middle sagittal and a coronal plane. Radiological convention.
 import sys
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from cervjax.anatomy import MUSCLES
-from cervjax.phantom.dataset import digital_scan, person
+from cervjax.figures.style import letters, new_figure
+from cervjax.phantom.dataset import subject_of
+from cervjax.phantom.neck import build_neck
+from cervjax.phantom.protocol import TIERS
+from cervjax.phantom.scan import make_scan
 
 SEED = 2021
 _COLORS = np.array([(0, 0, 0)] + [m.color_rgb for m in MUSCLES]) / 255
@@ -20,14 +22,15 @@ _HALF_WIDTH_MM, _COLUMNS = 88.0, ("C3", "C4", "C5", "C6")
 
 def main(severity: str, out: str) -> None:
     """Makes three scans and the picture."""
-    figure = Figure((15, 5.6), dpi=100, facecolor="black")
-    FigureCanvasAgg(figure)
+    tier = TIERS[severity]
+    figure = new_figure(15, 5.6, color="black")
     titles = [f"in-phase {c}" for c in _COLUMNS]
     titles += ["out-of-phase C5", "water C5", "fat C5", "labels C5", "sagittal"]
     titles += ["coronal"]
     axes = figure.subplots(3, len(titles), squeeze=False)
     for index, row in enumerate(axes):
-        scan = digital_scan(SEED, index, severity)
+        subject = subject_of(SEED, index, tier)
+        scan = make_scan(build_neck(subject), tier, (SEED, index, 5, 1))
         for ax, (picture, colored) in zip(row, _panels(scan), strict=True):
             ax.imshow(
                 picture,
@@ -38,24 +41,17 @@ def main(severity: str, out: str) -> None:
                 aspect="equal",
             )
             ax.set_axis_off()
-        subject = person(SEED, index, severity)
         snr = scan.settings["snr"]
         text = f"{subject.sex}, {subject.age_years:.0f} y, BMI {subject.bmi:.0f}, "
         text += "no noise" if snr is None else f"SNR {snr:.0f}"
         text += ", " + " x ".join(f"{v:.2g}" for v in scan.grid.spacing_mm) + " mm"
         row[0].text(0, 1.02, text, color="0.8", fontsize=7, transform=row[0].transAxes)
         for ax in (*row[:8], row[9]):
-            for x, letter in ((0.03, "R"), (0.97, "L")):
-                ax.text(
-                    x,
-                    0.5,
-                    letter,
-                    color="yellow",
-                    fontsize=7,
-                    va="center",
-                    ha="center",
-                    transform=ax.transAxes,
-                )
+            left, right = ax.get_xlim()
+            y = np.mean(ax.get_ylim())
+            at = {"R": (left + 0.03 * (right - left), y)}
+            at["L"] = left + 0.97 * (right - left), y
+            letters(ax, at, size_pt=7, color="yellow", halo_pt=0)
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title, color="white", fontsize=8, pad=12)
     figure.subplots_adjust(0.005, 0.01, 0.995, 0.92, 0.03, 0.12)

@@ -1,9 +1,11 @@
-"""Compares a cohort of digital necks with the paper: ``cohort_check.py FOLDER``.
+"""Compares a cohort of digital necks with the paper.
+
+``python benchmarks/cohort_check.py FOLDER``
 
 Prints, per muscle, volume and MFI by the paper's rule beside the paper's manual values
 (Table 2: mean of the network less its bias; SD = SE sqrt(18), of the network), and the
 effects of sex and age found by least squares beside those drawn. Last, the share of
-people whose MFI is more than a point above what was asked for: partial volume alone.
+subjects whose MFI is more than a point above what was drawn: partial volume alone.
 """
 
 import csv
@@ -41,7 +43,7 @@ def main(folder: str) -> None:
     with open(Path(folder) / "truth.csv") as stream:
         truth = list(csv.DictReader(stream))
     with open(Path(folder) / "participants.tsv") as stream:
-        people = {
+        subjects = {
             row["participant_id"]: row for row in csv.DictReader(stream, delimiter="\t")
         }
     print(
@@ -52,11 +54,11 @@ def main(folder: str) -> None:
     inside, ratios = 0, []
     for m in MUSCLES:
         rows = [r for r in truth if int(r["label"]) == m.label]
-        who = [people[r["participant_id"]] for r in rows]
+        who = [subjects[r["participant_id"]] for r in rows]
         volume = np.array([float(r["volume_ml"]) for r in rows])
         mfi = np.array([float(r["mfi_signal_percent"]) for r in rows])
-        asked = np.array([float(r["mfi_drawn_percent"]) for r in rows])
-        above = np.mean(mfi > asked + ABOVE_POINTS)
+        drawn = np.array([float(r["mfi_drawn_percent"]) for r in rows])
+        above = np.mean(mfi > drawn + ABOVE_POINTS)
         female = np.array([p["sex"] == "F" for p in who], float)
         age = np.array([float(p["age"]) for p in who])
         design = np.stack([np.ones_like(age), female, age - age.mean()], 1)

@@ -15,7 +15,7 @@ from cervjax.cli.main import main
 from cervjax.io.pairing import find_scans
 from cervjax.phantom import dataset
 from cervjax.phantom.dataset import subject_of, write_dataset
-from cervjax.phantom.neck import build_neck
+from cervjax.phantom.neck import build_neck, with_mfi
 from cervjax.phantom.protocol import TIERS
 from cervjax.phantom.subject import draw_change, draw_subject
 
@@ -29,27 +29,20 @@ WORSENING = {"seed": 2, "first": 1}
 """Somebody who worsens; in the hard cohort their scan is stored as SAR, and oblique."""
 
 
-@cache
-def built(seed, index, pathology):
-    return build_neck(draw_subject(seed, index, pathology=pathology))
-
-
-def build_once(subject):
-    """The same as `build_neck`, once in this module."""
-    seed, index, _ = subject.seed
-    for pathology in (False, True):
-        drawn = draw_subject(seed, index, pathology=pathology)
-        if drawn.mfi_percent.tobytes() == subject.mfi_percent.tobytes():
-            return built(seed, index, pathology)
-    raise AssertionError("not drawn")
-
-
 @pytest.fixture(scope="module", autouse=True)
-def quick():
-    """Large voxels, and each neck built once."""
+def quick(neck):
+    """Large voxels, and one body for all subjects."""
+
+    @cache
+    def filled(mfi: bytes):
+        return with_mfi(neck, np.frombuffer(mfi))
+
+    def build(subject):
+        return filled(subject.mfi_percent.tobytes())._replace(subject=subject)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dataset, "build_neck", build_once)
-        patch.setattr(digital, "build_neck", build_once)
+        patch.setattr(dataset, "build_neck", build)
+        patch.setattr(digital, "build_neck", build)
         for name, spacing in (("clean", (2, 2, 6, 6)), ("hard", (1.5, 2, 4, 6))):
             patch.setitem(TIERS, name, TIERS[name]._replace(spacing_mm=spacing))
         yield
@@ -118,13 +111,21 @@ def test_every_file_has_its_place(clean):
     assert set(tree(folder)) == wanted
 
 
-def test_workers_do_not_change_a_byte(clean, tmp_path):
+@pytest.mark.slow
+def test_workers_do_not_change_a_byte(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "build_neck", build_neck)  # workers are not patched
     names = []
-    write_dataset(
-        tmp_path, 2, severity="clean", seed=2, workers=2, on_progress=names.append
-    )
-    assert names == ["sub-0001", "sub-0002"]
-    assert hashes(tmp_path) == hashes(clean[0])
+    for workers in (1, 2):
+        write_dataset(
+            tmp_path / str(workers),
+            2,
+            severity="clean",
+            seed=2,
+            workers=workers,
+            on_progress=names.append,
+        )
+    assert names == 2 * ["sub-0001", "sub-0002"]
+    assert hashes(tmp_path / "1") == hashes(tmp_path / "2")
 
 
 def test_more_people_keep_those_that_are_there(clean):

@@ -34,8 +34,6 @@ COARSE = (1.4, 1.4, 6.0, 6.0)
 FINE = (1.1, 1.1, 3.3, 3.3)
 """Where partial volumes count: the least points to be sampled in a millimetre."""
 VOXEL_ML = 1.1 * 1.1 * 3.3 / 1000
-PAPER = TIERS["clean"]._replace(slices_mm=(84, 84))
-"""The paper's grid, as high as C3 to C6."""
 CLEAN = TIERS["clean"]._replace(spacing_mm=FINE)
 HARD = TIERS["hard"]._replace(spacing_mm=(1.1, 1.2, 3.0, 5.0))
 TABLE_1 = {
@@ -186,7 +184,7 @@ def test_density_fat_fraction_of_masks(clean):
 
 def test_infiltration_is_what_was_drawn(neck):
     """On the paper's grid. Calibrated lying straight; this one lies as people do."""
-    scan = make_scan(neck, PAPER, (0, 0))
+    scan = make_scan(neck, TIERS["clean"], (0, 0))
     drawn, found = neck.subject.mfi_percent, mfi_of(scan)
     fatty = neck.mean_fraction[1:] > LEANEST
     assert fatty.sum() >= 12
@@ -196,7 +194,7 @@ def test_infiltration_is_what_was_drawn(neck):
 
 def test_infiltration_is_what_was_drawn_lying_straight(neck):
     wanted = np.linspace(9, 30, 14)
-    tier = PAPER._replace(tilt_deg=0, shift_mm=0)
+    tier = TIERS["clean"]._replace(tilt_deg=0, shift_mm=0)
     changed = with_mfi(neck, wanted)
     scan = make_scan(changed, tier, (0, 3))
     fatty = changed.mean_fraction[1:] > LEANEST

@@ -168,6 +168,15 @@ def threshold_weights(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def neck():
+    """A digital neck; tests do not change it."""
+    from cervjax.phantom.neck import build_neck
+    from cervjax.phantom.subject import draw_subject
+
+    return build_neck(draw_subject(0, 0))
+
+
 def save_nifti(path: Path, data: np.ndarray, affine: np.ndarray, code: int = 1) -> Path:
     """Writes a NIfTI file with both qform and sform."""
     image = nib.Nifti1Image(data, affine)

@@ -79,10 +79,11 @@ def make_scan(
     water, fat = water[inner], fat[inner]
     total = water + fat
     pdff = np.divide(100 * fat, total, out=np.zeros_like(total), where=total > 1e-4)
+    pdff_tissue = neck.pdff_percent
     rows = truth_rows(masks, voxel_ml, noise_free, images[:2], (water, fat))
     for row in rows:
         row["volume_tissue_ml"] = float(tissue_ml[row["label"]])
-        row["pdff_tissue_percent"] = float(neck.pdff_percent[row["label"]])
+        row["pdff_tissue_percent"] = float(pdff_tissue[row["label"]])
     return DigitalScan(
         grid,
         *images,

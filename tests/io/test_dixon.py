@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from conftest import save_nifti
 
-from cervjax.io.dixon import fat_water, read_scan
+from cervjax.io.dixon import exchange_warnings, fat_water, read_scan
+from cervjax.io.nifti import NiftiError
 from cervjax.io.scans import Scan
 
 
@@ -62,3 +63,57 @@ def test_water_and_fat_are_measured_on_where_wanted(tmp_path):
         images = read_scan(scan, measure_on=wish)
         assert images.fat_water.source == source
         assert len(images.warnings) == (wish == "scanner")
+
+
+def test_images_of_one_scan_must_share_a_grid(tmp_path):
+    scan = write(tmp_path, in_phase=50, out_phase=20)
+    shifted = np.eye(4)
+    shifted[0, 3] = 0.5
+    image = np.arange(64, dtype=np.float32).reshape(4, 4, 4)
+    save_nifti(scan.files["out_phase"], image, shifted)
+    with pytest.raises(NiftiError, match=r"out_phase\.nii.*0\.50 mm apart"):
+        read_scan(scan)
+
+
+def test_water_and_fat_alone_give_what_the_echoes_would_have_been(tmp_path):
+    images = read_scan(write(tmp_path, water=0, fat=10))
+    assert images.fat_water is images.scanner
+    np.testing.assert_array_equal(images.in_phase, 2 * images.scanner.water + 10)
+    np.testing.assert_array_equal(images.out_phase, 10)  # |W - F|, not W - F
+    assert any("W + F" in warning for warning in images.warnings)
+
+
+@pytest.mark.parametrize(
+    ("levels", "warning"),
+    [
+        ({"in_phase": 20, "out_phase": 50}, "brighter in 100 % of the body"),
+        ({"in_phase": 20, "out_phase": 20}, "identical: every MFI will be 0 %"),
+    ],
+)
+def test_exchanged_or_equal_echoes_are_noticed(tmp_path, levels, warning):
+    (found,) = read_scan(write(tmp_path, **levels)).warnings
+    assert warning in found
+
+
+@pytest.mark.parametrize(("degrees", "warned"), [(20, False), (35, True)])
+def test_an_oblique_scan_is_told_of(tmp_path, degrees, warned):
+    turn = np.eye(4)
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turn[1:3, 1:3] = (c, -s), (s, c)
+    scan = write(tmp_path, in_phase=50, out_phase=20)
+    for role, path in scan.files.items():
+        level = {"in_phase": 50, "out_phase": 20}[role]
+        image = level + np.arange(64, dtype=np.float32).reshape(4, 4, 4)
+        save_nifti(path, image, turn)
+    warnings = read_scan(scan).warnings
+    assert [f"{degrees} degrees off" in w for w in warnings] == [True] * warned
+
+
+@pytest.mark.parametrize(("fatty", "named"), [(31, False), (33, True)])
+def test_muscles_of_exchanged_water_and_fat_are_named(tmp_path, fatty, named):
+    """From more than half of its voxels on."""
+    images = read_scan(write(tmp_path, in_phase=50, out_phase=20, water=15, fat=15))
+    images.scanner.fat.flat[:fatty] += 1
+    labels = np.full((4, 4, 4), 9, np.uint8)
+    warnings = exchange_warnings(labels, images)
+    assert ["SCM_R" in warning for warning in warnings] == [True] * named

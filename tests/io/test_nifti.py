@@ -1,4 +1,5 @@
 import itertools
+import time
 
 import nibabel as nib
 import numpy as np
@@ -148,3 +149,28 @@ def test_stored_axes_do_not_move_a_voxel(tmp_path, codes):
             np.testing.assert_allclose(
                 form[:3] @ [*at, 1], affine[:3] @ [*index, 1], atol=1e-4
             )
+
+
+def test_the_same_volume_gives_the_same_bytes(tmp_path, ramp, monkeypatch):
+    write_volume(tmp_path / "a.nii.gz", ramp, np.eye(4))
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 1000)
+    write_volume(tmp_path / "b.nii.gz", ramp, np.eye(4))
+    a, b = (tmp_path / f"{name}.nii.gz" for name in "ab")
+    assert a.read_bytes() == b.read_bytes()
+
+
+def test_sheared_axes_and_giant_fields_of_view_are_refused(tmp_path, ramp):
+    sheared = np.eye(4)
+    sheared[0, 1] = 0.05
+    image = nib.Nifti1Image(ramp, sheared)
+    image.set_sform(sheared, 1)
+    image.header["qform_code"] = 0
+    nib.save(image, tmp_path / "a.nii")
+    with pytest.raises(NiftiError, match="sheared affine .*cosine up to 0.050"):
+        read_nifti(tmp_path / "a.nii")
+    long = np.zeros((50, 2, 2), np.float32)
+    long[0] = 1
+    wide = np.diag([45.0, 1, 1, 1])
+    with pytest.raises(NiftiError, match="field of view of 2250 x 2 x 2 mm"):
+        read_nifti(save_nifti(tmp_path / "b.nii", long, wide))

@@ -76,6 +76,12 @@ def test_percentiles_are_numpys(size):
     np.testing.assert_allclose(percentiles(values, (0.001, 1.0)), expected, rtol=1e-12)
 
 
+def test_the_ends_stay_outside_the_landmarks_between_them():
+    values = np.arange(1001, dtype=np.float32)
+    ends = percentiles(values, (0.3, 0.7))[[0, -1]]
+    np.testing.assert_allclose(ends, (90, 910))
+
+
 def test_flat_parts_of_a_histogram_get_slope_zero():
     volume = np.zeros((10, 10, 10), np.float32)
     volume.flat[:300] = np.arange(300)

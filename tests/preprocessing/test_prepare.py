@@ -15,6 +15,7 @@ from cervjax.preprocessing.pipeline import (
     Recipe,
     pad,
     prepare,
+    to_network_grid,
     unpad,
     whiten,
 )
@@ -126,3 +127,16 @@ def test_no_common_foreground_is_an_error():
     recipe = Recipe({c: tuple(range(13)) for c in CHANNELS}, padding=(1, 1, 1))
     with pytest.raises(ValueError, match="no foreground"):
         prepare(left, right, TARGET_MM, recipe)
+
+
+def test_onto_the_network_grid_as_the_recipe_has_it():
+    volume = np.ones((22, 4, 4), np.float32)  # of its 20 planes zoom loses the last
+    recipe = Recipe(spacing_mm=(1.1, 1.0, 1.0))
+    one_mm = (1.0, 1.0, 1.0)
+    assert not to_network_grid(volume, one_mm, recipe)[-1].any()
+    kept = replace(recipe, keep_last_plane=True)
+    assert to_network_grid(volume, one_mm, kept)[-1].all()
+    tiny = np.full((4, 4, 4), 1e-40, np.float32)
+    equal = replace(recipe, spacing_mm=one_mm)
+    assert not to_network_grid(tiny, one_mm, equal).any()
+    assert to_network_grid(tiny, one_mm, equal, flush_denormals=False).all()

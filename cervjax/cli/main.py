@@ -147,15 +147,15 @@ def _messages(*, quiet: bool, verbose: bool) -> Iterator[None]:
 
     The environment variable is read by the C++ of JAX and TensorStore on import.
     """
-    logging.basicConfig(format="%(name)s: %(message)s")
-    level = logging.INFO if verbose else logging.ERROR
-    for name in ("jax", "absl", "orbax", "grain"):
-        logging.getLogger(name).setLevel(level)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "2")
+    before = logging.root.manager.disable
+    if not verbose:
+        logging.disable(logging.WARNING)
     with contextlib.ExitStack() as stack:
         if quiet:
             nothing = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(contextlib.redirect_stdout(nothing))
+        stack.callback(logging.disable, before)
         yield
 
 

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import logging
 import os
 import pty
 import subprocess
@@ -183,10 +184,24 @@ def test_help_imports_no_heavy_library():
     assert python(code).stdout.endswith("set()\n")
 
 
-def test_libraries_are_silent_at_start():
+def test_nothing_is_on_stderr_at_start():
     code = "import sys\nfrom cervjax.cli.main import main\nsys.exit(main(['info']))"
     done = python(code)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("flags", [[], ["--verbose"]])
+def test_libraries_warn_only_if_verbose(flags, monkeypatch, caplog):
+    def noisy(args):
+        for name in ("jax._src.xla_bridge", "absl", "orbax"):
+            logging.getLogger(name).warning("something of no use")
+        return 0
+
+    monkeypatch.setattr(demo, "run", noisy)
+    assert main(["demo", *flags]) == 0
+    assert len(caplog.records) == (3 if flags else 0)
+    logging.getLogger("jax").warning("after the command")
+    assert caplog.messages[-1] == "after the command"
 
 
 def test_version_names_jax_and_the_device():

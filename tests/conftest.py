@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
 
+from cervjax.model.dense_vnet import PUBLISHED, Architecture
 from cervjax.model.weights import ModelCard, expected_shapes, save_weights
 from cervjax.preprocessing.pipeline import Recipe
 
@@ -117,7 +118,15 @@ def forget_programs():
     jax.clear_caches()
 
 
-def network_variables(seed: int = 0) -> dict[str, Any]:
+SMALL = Architecture(
+    units=(1, 1, 1), growth=(2, 3, 4), skips=(3, 4, 5), stem=6, downs=(4, 5)
+)
+"""A network that compiles in a second; no two of its sizes are alike."""
+
+
+def network_variables(
+    seed: int = 0, architecture: Architecture = PUBLISHED
+) -> dict[str, Any]:
     """A network with random parameters and lively statistics."""
     rng = np.random.default_rng(seed)
 
@@ -128,9 +137,8 @@ def network_variables(seed: int = 0) -> dict[str, Any]:
             return rng.uniform(0.5, 1.5, shape)
         return rng.normal(0, 0.3, shape)
 
-    tensors = {
-        k: np.asarray(draw(k, v), np.float32) for k, v in expected_shapes().items()
-    }
+    shapes = expected_shapes(architecture)
+    tensors = {k: np.asarray(draw(k, v), np.float32) for k, v in shapes.items()}
     return unflatten_dict(tensors, sep="/")
 
 

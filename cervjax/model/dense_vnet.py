@@ -8,6 +8,7 @@ go into ``apply`` and come out of it. The only room that knows `flax.linen`.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 import flax.linen as nn
@@ -15,7 +16,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from cervjax.anatomy import NUM_CLASSES
 from cervjax.model.affine import invert_affine, resample_affine
+from cervjax.model.constant_margin import ConstantMargin, Layer
 from cervjax.model.convolution import Lowering, convolve
 from cervjax.model.upsampling import Region, needed, upsample
 
@@ -24,7 +27,61 @@ BATCH_NORM_DECAY = 0.9
 SIZE_MULTIPLE = 8
 """Every spatial size of the input must be a multiple of this."""
 
+STEM_KERNEL = 5
+INPUT_CHANNELS = 2
+"""In-phase and out-of-phase."""
+
 Remat = Literal["nothing", "units", "blocks"]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The numbers that make one dense V-Net; the defaults are Gibson et al.'s.
+
+    Three dense blocks work at a half, a quarter and an eighth of the resolution.
+
+    Attributes:
+        units: convolutions of each block.
+        growth: features that each convolution of a block adds.
+        skips: features that each block hands to the head.
+        stem: features of the first convolution.
+        downs: features that the first two blocks hand to the next.
+        classes: classes, background included.
+    """
+
+    units: tuple[int, int, int] = (5, 10, 10)
+    growth: tuple[int, int, int] = (4, 8, 16)
+    skips: tuple[int, int, int] = (12, 24, 24)
+    stem: int = 24
+    downs: tuple[int, int] = (24, 24)
+    classes: int = NUM_CLASSES
+
+    def __post_init__(self):
+        """Raises ValueError unless all numbers are there and positive."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            many = len(field.default) if isinstance(field.default, tuple) else None
+            numbers = (value,) if many is None else value
+            fits = many in (None, len(numbers)) and isinstance(numbers, tuple)
+            if not (fits and all(isinstance(n, int) and n > 0 for n in numbers)):
+                raise ValueError(
+                    f"architecture: {field.name} must be {many or 1} whole numbers "
+                    f"above 0, got {value!r}"
+                )
+
+    @property
+    def block_inputs(self) -> tuple[int, ...]:
+        """Features that enter each block; the first gets the pooled image, too."""
+        return (INPUT_CHANNELS + self.stem, *self.downs)
+
+    @property
+    def head_inputs(self) -> int:
+        """Features that enter the last convolution: pooled image and all skips."""
+        return INPUT_CHANNELS + sum(self.skips)
+
+
+PUBLISHED = Architecture()
+"""The network of Weber et al. 2021."""
 
 
 def he_truncated_normal(key: Array, shape: Sequence[int], dtype: Any = None) -> Array:
@@ -196,7 +253,7 @@ class DenseVNet(nn.Module):
     """Dense V-Net; the defaults are the published network.
 
     Attributes:
-        num_classes: classes, background included.
+        architecture: numbers of layers and features.
         keep_prob: element dropout after every unit but a block's last (training).
         spatial_keep_prob: dropout of whole channels, one draw for the batch; the paper
             names it, its software leaves it off.
@@ -209,7 +266,7 @@ class DenseVNet(nn.Module):
         lowering: of the convolutions, see `convolve`.
     """
 
-    num_classes: int = 15
+    architecture: Architecture = PUBLISHED
     keep_prob: float = 1.0
     spatial_keep_prob: float = 1.0
     dilations: tuple[int, int, int] = (1, 1, 1)
@@ -236,22 +293,29 @@ class DenseVNet(nn.Module):
             module = again if self.remat == "units" else Unit
             return module(*args, **kwargs, norm=norm, lowering=self.lowering)
 
-        def block(*sizes: Any, dilation: int) -> DenseBlock:
+        def block(i: int, down_features: int | None) -> DenseBlock:
             again = nn.remat(DenseBlock, static_argnums=(2, 3))
             module: Any = again if self.remat == "blocks" else DenseBlock
-            keep = (self.keep_prob, self.spatial_keep_prob)
-            return module(*sizes, unit, keep, dilation)
+            return module(
+                in_features=a.block_inputs[i],
+                features=a.growth[i],
+                num_units=a.units[i],
+                skip_features=a.skips[i],
+                down_features=down_features,
+                unit=unit,
+                keep_probs=(self.keep_prob, self.spatial_keep_prob),
+                dilation=self.dilations[i],
+            )
 
-        self.pool_norm = norm(2)
-        self.stem = unit(2, 24, 5, stride=2, relu=False)
-        self.block0 = block(26, 4, 5, 12, 24, dilation=self.dilations[0])
-        self.block1 = block(24, 8, 10, 24, 24, dilation=self.dilations[1])
-        self.block2 = block(24, 16, 10, 24, None, dilation=self.dilations[2])
-        shape = (3, 3, 3, 62, self.num_classes)
+        a = self.architecture
+        self.pool_norm = norm(INPUT_CHANNELS)
+        self.stem = unit(INPUT_CHANNELS, a.stem, STEM_KERNEL, stride=2, relu=False)
+        self.block0 = block(0, a.downs[0])
+        self.block1 = block(1, a.downs[1])
+        self.block2 = block(2, None)
+        shape = (3, 3, 3, a.head_inputs, a.classes)
         self.head_kernel = self.param("head_kernel", he_truncated_normal, shape)
-        self.head_bias = self.param(
-            "head_bias", nn.initializers.zeros, (self.num_classes,)
-        )
+        self.head_bias = self.param("head_bias", nn.initializers.zeros, (a.classes,))
 
     def __call__(
         self, x: Array, *, train: bool = False, affine: Array | None = None
@@ -265,7 +329,7 @@ class DenseVNet(nn.Module):
                 coordinates: the input is resampled by it, the logits by its inverse.
 
         Returns:
-            (b, x, y, z, num_classes) float32.
+            (b, x, y, z, classes) float32.
         """
         if affine is not None:
             x = resample_affine(x, affine)
@@ -282,7 +346,7 @@ class DenseVNet(nn.Module):
         region: Region | None = None,
         flat: tuple[int, ...] = (0, 0, 0),
     ) -> Array:
-        """Logits before the last upsampling, (b, x/2, y/2, z/2, num_classes).
+        """Logits before the last upsampling, (b, x/2, y/2, z/2, classes).
 
         Args:
             x: as in `__call__`.
@@ -292,7 +356,8 @@ class DenseVNet(nn.Module):
             flat: voxels at both ends of each axis along which ``x`` does not change.
                 Most of what the first block makes of them is then computed once.
         """
-        if x.ndim != 5 or x.shape[-1] != 2 or any(n % 8 for n in x.shape[1:4]):
+        odd = any(n % SIZE_MULTIPLE for n in x.shape[1:4])
+        if x.ndim != 5 or x.shape[-1] != INPUT_CHANNELS or odd:
             raise ValueError(
                 "the network takes (batch, x, y, z, 2) with sizes divisible by "
                 f"{SIZE_MULTIPLE}, got {x.shape}"
@@ -301,14 +366,15 @@ class DenseVNet(nn.Module):
         sizes = [tuple(n // d for n in x.shape[1:4]) for d in (2, 4, 8)]
         region = region or tuple((0, n) for n in sizes[0])
         around = _grow(region, sizes[0])  # what the last convolution reads
-        spared = _spared(flat) if self.dilations[0] == 1 else (0, 0, 0)
+        margin = self._first_block_margin()
+        spared = margin.spared(flat)
         spans = zip(spared, x.shape[1:4], strict=True)
         x = _cut(x, tuple((s, n - s) for s, n in spans))
         here = _moved(around, [s // 2 for s in spared])
         pooled = self.pool_norm(average_pool(x), train=train)
         stem = self.stem([x], train)
         skip, x = self.block0([pooled, stem], train, here)
-        x = _restored(x, spared)
+        x = margin.restored(x, spared)
         features = [_cut(pooled, here), skip]
         for block, factor, size in (
             (self.block1, 2, sizes[1]),
@@ -325,30 +391,11 @@ class DenseVNet(nn.Module):
         logits = _cut(logits, _moved(region, [first for first, _ in around]))
         return logits.astype(jnp.float32) + self.head_bias.reshape(1, 1, 1, 1, -1)
 
-
-def _spared(flat: tuple[int, ...]) -> tuple[int, ...]:
-    """How many voxels of flat ends the first block can do without.
-
-    At the block's downsampled output (a quarter of the resolution) the zeros outside
-    the volume are felt in 3 voxels from the start and 4 from the end, what follows 32
-    flat voxels is felt from the 5th voxel from the start and the 6th from the end: stem
-    and down read up to 3 and 2 voxels further, the five units 1 each. In between
-    nothing changes, and `_restored` repeats it.
-    """
-    return tuple(max(0, n - 32) // 4 * 4 for n in flat)
-
-
-def _restored(x: Array, spared: tuple[int, ...]) -> Array:
-    for axis, voxels in enumerate(spared, 1):
-        if voxels:
-            n = x.shape[axis]
-            start, steady_start, middle, steady_end, end = jnp.split(
-                x, [3, 4, n - 5, n - 4], axis
-            )
-            copies = 1 + voxels // 4
-            steady = [jnp.repeat(v, copies, axis) for v in (steady_start, steady_end)]
-            x = jnp.concatenate([start, steady[0], middle, steady[1], end], axis)
-    return x
+    def _first_block_margin(self) -> ConstantMargin:
+        """Of the way through stem, units and downsampling."""
+        unit = Layer(1 + 2 * self.dilations[0])  # a kernel of 3, spread
+        units = [unit] * self.architecture.units[0]
+        return ConstantMargin.of([Layer(STEM_KERNEL, 2), *units, Layer(3, 2)])
 
 
 def _within(region: Region | None, layer: Callable[..., Array], *parts: Array) -> Array:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cervjax.model.dense_vnet import PUBLISHED, Architecture
 from cervjax.model.tensor_bundle import (
     DATA_SUFFIX,
     INDEX_SUFFIX,
@@ -27,15 +28,21 @@ def checkpoint_prefix(path: str | Path) -> Path | None:
     return path if Path(f"{path}{INDEX_SUFFIX}").is_file() else None
 
 
-def read_network(prefix: str | Path) -> dict[str, Any]:
+def read_network(
+    prefix: str | Path, architecture: Architecture = PUBLISHED
+) -> dict[str, Any]:
     """The network's variables, in the tree of `cervjax.model.dense_vnet.DenseVNet`.
+
+    Args:
+        prefix: of the checkpoint, such as ``models/model.ckpt-100000``.
+        architecture: of its network; NiftyNet knows the published one only.
 
     Raises:
         CheckpointError: files missing, damaged or compressed; or not this network.
     """
     tensors = read_checkpoint(prefix)
     variables: dict[str, Any] = {"params": {}, "batch_stats": {}}
-    for (collection, *path), name in variable_names().items():
+    for (collection, *path), name in variable_names(architecture).items():
         if name not in tensors:
             raise CheckpointError(
                 f"{prefix}: has no variable {name}; not the dense V-Net of NiftyNet 0.6"
@@ -47,10 +54,14 @@ def read_network(prefix: str | Path) -> dict[str, Any]:
     return variables
 
 
-def write_network(prefix: str | Path, variables: Mapping[str, Any]) -> None:
+def write_network(
+    prefix: str | Path,
+    variables: Mapping[str, Any],
+    architecture: Architecture = PUBLISHED,
+) -> None:
     """Writes the variables as a checkpoint with NiftyNet's names."""
     tensors = {}
-    for path, name in variable_names().items():
+    for path, name in variable_names(architecture).items():
         tensors[name] = functools.reduce(operator.getitem, path, variables)
         if path[-1] == "steps":
             twin = name.replace("/moving_mean/", "/moving_variance/")
@@ -58,7 +69,9 @@ def write_network(prefix: str | Path, variables: Mapping[str, Any]) -> None:
     write_checkpoint(prefix, tensors)
 
 
-def variable_names() -> dict[tuple[str, ...], str]:
+def variable_names(
+    architecture: Architecture = PUBLISHED,
+) -> dict[tuple[str, ...], str]:
     """Path in the Flax variables to name in the checkpoint, for every variable."""
     names: dict[tuple[str, ...], str] = {}
 
@@ -77,7 +90,7 @@ def variable_names() -> dict[tuple[str, ...], str]:
 
     norm(("pool_norm",), "DenseVNet/batch_norm")
     unit(("stem",), "DenseVNet/conv_bn")
-    for block, units in enumerate((5, 10, 10)):
+    for block, units in enumerate(architecture.units):
         here, scope = (
             f"block{block}",
             f"DenseVNet/{_nth('dense_feature_stack_block', block)}",
@@ -86,7 +99,7 @@ def variable_names() -> dict[tuple[str, ...], str]:
             inner = f"{scope}/dense_feature_stack_block/{_nth('conv_bn_relu', i)}"
             unit((here, f"units_{i}"), inner)
         unit((here, "skip"), f"{scope}/conv_bn_relu")
-        if block < 2:
+        if block < len(architecture.downs):
             unit((here, "down"), f"{scope}/conv_bn_relu_1")
     names["params", "head_kernel"] = "DenseVNet/conv/conv_/w"
     names["params", "head_bias"] = "DenseVNet/conv/conv_/b"

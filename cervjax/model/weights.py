@@ -22,7 +22,13 @@ from cervjax.anatomy import MUSCLES
 from cervjax.inference.test_time_augmentation import Passes
 from cervjax.io.files import write_atomically
 from cervjax.model import niftynet_checkpoint as niftynet
-from cervjax.model.dense_vnet import DenseVNet
+from cervjax.model.dense_vnet import (
+    INPUT_CHANNELS,
+    PUBLISHED,
+    SIZE_MULTIPLE,
+    Architecture,
+    DenseVNet,
+)
 from cervjax.model.tensor_bundle import CheckpointError
 from cervjax.preprocessing.histogram import read_landmarks
 from cervjax.preprocessing.pipeline import Recipe
@@ -56,6 +62,7 @@ class ModelCard:
         slices_whole: slices at a muscle's ends are taken whole or not at all, see
             `ends`; in mode "whole" only.
         limits: what they must not be used for.
+        architecture: the network's numbers of layers and features.
         accuracy: how good they are and on what, as `agreement.tables.in_brief` says.
         labels: label value to muscle.
     """
@@ -69,6 +76,7 @@ class ModelCard:
     passes: Passes = 1
     slices_whole: bool = False
     limits: str = NOT_CLINICAL
+    architecture: Architecture = PUBLISHED
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, str] = field(
         default_factory=lambda: {str(m.label): f"{m.name}, {m.side}" for m in MUSCLES}
@@ -81,6 +89,11 @@ class Weights(NamedTuple):
     variables: dict[str, Any]
     card: ModelCard
     sha256: str
+
+    @property
+    def network(self) -> DenseVNet:
+        """The network that the variables belong to, for inference."""
+        return DenseVNet(architecture=self.card.architecture)
 
 
 def load_weights(path: str | Path, landmarks: str | Path | None = None) -> Weights:
@@ -127,10 +140,13 @@ def save_weights(
     return digest
 
 
-def expected_shapes() -> dict[str, tuple[int, ...]]:
-    """Name and shape of every variable of the network."""
-    example = jax.ShapeDtypeStruct((1, 8, 8, 8, 2), np.float32)
-    network = DenseVNet(lowering="plain")  # the quickest to trace
+def expected_shapes(
+    architecture: Architecture = PUBLISHED,
+) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every variable of a network."""
+    size = (SIZE_MULTIPLE,) * 3
+    example = jax.ShapeDtypeStruct((1, *size, INPUT_CHANNELS), np.float32)
+    network = DenseVNet(architecture, lowering="plain")  # the quickest to trace
     tree = jax.eval_shape(network.init, jax.random.key(0), example)
     tree = {k: tree[k] for k in ("params", "batch_stats")}
     leaves: dict[str, Any] = flatten_dict(tree, sep="/")
@@ -152,7 +168,7 @@ def _load_file(file: Path) -> Weights:
             f"{file}: has no valid model card ({error!r}); make it with "
             "'cervjax convert' or by training"
         ) from error
-    _check_shapes(tensors, file)
+    _check_shapes(tensors, card.architecture, file)
     digest = _digest(tensors, metadata["card"])
     if digest != metadata.get("sha256"):
         raise WeightsError(
@@ -188,13 +204,15 @@ def _load_checkpoint(prefix: Path, landmarks: str | Path | None) -> Weights:
     except CheckpointError as error:
         raise WeightsError(str(error)) from error
     tensors = _tensors(variables)
-    _check_shapes(tensors, prefix)
+    _check_shapes(tensors, card.architecture, prefix)
     digest = _digest(tensors, json.dumps(asdict(card), sort_keys=True))
     return Weights(variables, card, digest)
 
 
-def _check_shapes(tensors: Mapping[str, np.ndarray], file: Path) -> None:
-    expected = expected_shapes()
+def _check_shapes(
+    tensors: Mapping[str, np.ndarray], architecture: Architecture, file: Path
+) -> None:
+    expected = expected_shapes(architecture)
     got = {name: tensor.shape for name, tensor in tensors.items()}
     for name in sorted(expected.keys() | got.keys()):
         if expected.get(name) != got.get(name):
@@ -225,6 +243,12 @@ def _digest(tensors: Mapping[str, np.ndarray], card: str) -> str:
 def _card(fields: dict[str, Any]) -> ModelCard:
     recipe = fields.pop("recipe")
     landmarks = {k: tuple(v) for k, v in recipe.pop("landmarks").items()}
-    for name in ("spacing_mm", "padding", "cutoff"):
-        recipe[name] = tuple(recipe[name])
-    return ModelCard(recipe=Recipe(landmarks=landmarks, **recipe), **fields)
+    recipe = Recipe(landmarks=landmarks, **_with_tuples(recipe))
+    # Cards of before `architecture` are of the published network.
+    architecture = Architecture(**_with_tuples(fields.pop("architecture", {})))
+    return ModelCard(recipe=recipe, architecture=architecture, **fields)
+
+
+def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

@@ -31,7 +31,8 @@ from made_up import write_scans, write_untrained_weights
 
 from cervjax.inference.pipeline import run
 from cervjax.inference.results import paths
-from cervjax.inference.segment import Settings, device_name
+from cervjax.inference.segment import device_name
+from cervjax.inference.types import Settings
 from cervjax.io.pairing import find_scans
 from cervjax.io.scans import Scan
 from cervjax.model.weights import Weights, load_weights, save_weights
@@ -47,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", type=int, nargs=3, default=(457, 271, 40))
     parser.add_argument("--spacing", type=float, nargs=3, default=(0.7, 0.7, 3.0))
-    parser.add_argument("--mode", choices=("whole", "windows"), default="whole")
+    parser.add_argument("--mode", choices=("whole", "sliding_window"), default="whole")
     parser.add_argument("--cohort", type=int, nargs="+", default=(1,), metavar="N")
     parser.add_argument("--repeats", type=int, default=5, help="of one warm scan")
     parser.add_argument("--cold", type=int, default=3, help="new processes")
@@ -126,7 +127,7 @@ def warm(
     """One scan, several times, then cohorts, in this process."""
     out.mkdir()
     compilations = count_large_compilations()
-    settings = Settings(flags.mode)
+    settings = Settings.of_card(weights.card, mode=flags.mode)
 
     def timed(some: list[Scan]) -> float:
         start = time.perf_counter()

@@ -52,7 +52,7 @@ def main() -> None:
             flags.output / name,
             *own,
             "--mode",
-            "windows",
+            "sliding_window",
             "--window",
             *window,
         )

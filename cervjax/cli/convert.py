@@ -4,7 +4,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from cervjax.cli.flags import OK, add_passes
+from cervjax.cli.flags import OK, add_tta
 
 HELP = "NiftyNet checkpoint <-> weights file"
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--source-note",
         help="where the weights come from, for the card",
     )
-    add_passes(parser, "for the card")
+    add_tta(parser, "for the card")
     parser.add_argument(
         "--accuracy",
         type=Path,
@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
         card = replace(weights.card, name=args.name or weights.card.name)
         if args.source_note:
             card = replace(card, source=args.source_note)
-        if args.passes:
-            card = replace(card, passes=args.passes)
+        if args.tta:
+            card = replace(card, passes=args.tta)
         if args.accuracy is not None:
             about = {"data": args.accuracy_of, "muscles": in_brief(args.accuracy)}
             card = replace(card, accuracy=about)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cervjax.anatomy import MUSCLES
-from cervjax.cli.flags import OK, add_passes, positive, use_device
+from cervjax.cli.flags import OK, add_tta, positive, use_device
 
 HELP = "make volumes right on average, on labelled scans"
 
@@ -38,11 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="another one for a muscle, as LC=0.97",
     )
     parser.add_argument(
-        "--slices-whole",
+        "--snap-slice-ends",
         action="store_true",
         help="then and later take slices at a muscle's ends whole or not at all",
     )
-    add_passes(parser, "then and later")
+    add_tta(parser, "then and later")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,9 +54,9 @@ def run(args: argparse.Namespace) -> int:
     use_device(None)
     weights = load_weights(args.source)
     card = weights.card
-    if args.passes:
-        card = replace(card, passes=args.passes)
-    if args.slices_whole:
+    if args.tta:
+        card = replace(card, passes=args.tta)
+    if args.snap_slice_ends:
         card = replace(card, slices_whole=True)
     weights = weights._replace(card=card)
     scans = []

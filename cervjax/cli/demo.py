@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Makes two digital necks, segments them and shows the truth beside the result."""
     from cervjax.inference.pipeline import run as segment_scans
-    from cervjax.inference.segment import Settings
+    from cervjax.inference.types import Settings
     from cervjax.io.pairing import find_scans
     from cervjax.model.weights import SHIPPED, SYNTHETIC, load_weights
     from cervjax.phantom.dataset import write_dataset
@@ -50,9 +50,7 @@ def run(args: argparse.Namespace) -> int:
     scans, problems = find_scans(folder)
     weights = load_weights(SHIPPED)
     card = weights.card
-    settings = Settings(
-        mode=card.mode, passes=card.passes, slices_whole=card.slices_whole
-    )
+    settings = Settings.of_card(card)
     print(f"weights {card.name}, results in {out}", flush=True)
     with progress_bar("scans", len(scans), quiet=args.quiet) as (log, on_progress):
         failures = segment_scans(

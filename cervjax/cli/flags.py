@@ -46,15 +46,14 @@ def scans_of(args: argparse.Namespace) -> tuple[list[Scan], list[Problem], Path]
     return scans, problems, folder
 
 
-def add_passes(parser: argparse.ArgumentParser, when: str) -> None:
+def add_tta(parser: argparse.ArgumentParser, when: str) -> None:
     """How many versions of a scan the network sees."""
     parser.add_argument(
-        "--passes",
+        "--tta",
         type=int,
         choices=(1, 2, 4),
-        help="how often "
-        "the network is asked: of the scan; 2: and of its mirror; "
-        f"4: and of both moved by a slice ({when})",
+        help="test-time augmentation: average over 1 version of the scan (none), 2 "
+        f"(and its mirror image) or 4 (and both moved by a slice); {when}",
     )
 
 

@@ -9,9 +9,9 @@ from cervjax import __version__
 from cervjax.cli.flags import (
     OK,
     SOME_FAILED,
-    add_passes,
     add_scan_flags,
     add_triple,
+    add_tta,
     check_writable,
     positive,
     progress_bar,
@@ -39,26 +39,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--landmarks", type=Path, help="of a NiftyNet checkpoint")
     parser.add_argument(
-        "--mode", choices=("whole", "windows"), help="default: the weights'"
+        "--mode", choices=("whole", "sliding_window"), help="default: the weights'"
     )
     for name, default in (("window", (360, 240, 32)), ("border", (8, 8, 8))):
         add_triple(
-            parser, f"--{name}", default, "windows mode: voxels (default %(default)s)"
+            parser, f"--{name}", default, "sliding window: voxels (default %(default)s)"
         )
     parser.add_argument(
         "--predict-border",
         action="store_true",
-        help="windows mode: also predict the outer border, which NiftyNet leaves 0",
+        help="sliding window: also predict the outer border, which NiftyNet leaves 0",
     )
-    add_passes(parser, "default: the weights'")
+    add_tta(parser, "default: the weights'")
     parser.add_argument(
-        "--slices-whole",
+        "--snap-slice-ends",
         action=argparse.BooleanOptionalAction,
         help="take slices at a muscle's ends whole or not at all "
         "(default: the weights')",
     )
     parser.add_argument(
-        "--batch-size", type=positive, default=1, help="windows in one pass"
+        "--batch-size",
+        type=positive,
+        default=1,
+        help="windows at once (default 1)",
     )
     add_triple(
         parser, "--padding", None, "voxels around the scan (default: the weights')"
@@ -112,8 +115,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("give a folder for the results: -o OUT")
     use_device(args.device)
     from cervjax.inference.pipeline import run
-    from cervjax.inference.segment import Settings, device_name
-    from cervjax.inference.sliding_window import check_windows
+    from cervjax.inference.segment import device_name
+    from cervjax.inference.types import Settings
     from cervjax.measurement.calibration import read_calibration
     from cervjax.model.weights import SHIPPED, load_weights
 
@@ -130,28 +133,11 @@ def run(args: argparse.Namespace) -> int:
         if (value := getattr(args, name)) is not None
     }
     recipe = replace(weights.card.recipe, **changes)
-    check_windows(args.window, args.border)
     calibration = args.calibration and read_calibration(args.calibration)
-    mode, slices_whole = args.mode or weights.card.mode, args.slices_whole
-    niftynets_windows = mode == weights.card.mode == "windows"
-    if slices_whole and niftynets_windows:
-        raise ValueError(
-            "--slices-whole needs logits at the scan's voxels; NiftyNet's windows "
-            "have none: leave it out, or add --mode whole"
-        )
-    if slices_whole is None:
-        slices_whole = weights.card.slices_whole and not niftynets_windows
-    settings = Settings(
-        mode=mode,
-        window=args.window,
-        border=args.border,
-        predict_border=args.predict_border,
-        passes=args.passes or weights.card.passes,
-        slices_whole=slices_whole,
-        batch_size=args.batch_size,
-        max_memory_gb=args.max_memory_gb,
-        measure_on=args.measure_on,
-    )
+    names = ("mode", "window", "border", "predict_border", "tta", "snap_slice_ends")
+    names += ("batch_size", "max_memory_gb", "measure_on")
+    given = {name: getattr(args, name) for name in names}
+    settings = Settings.of_card(weights.card, **given)
     print(f"cervjax {__version__} on {device_name()}, {settings.mode} mode")
     print(f"weights {weights.card.name}, sha256 {weights.sha256}")
     print(f"        {weights.card.source}")

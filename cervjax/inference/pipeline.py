@@ -12,14 +12,13 @@ from typing import Any
 from cervjax.figures.quality import qc_figure, save_png
 from cervjax.inference import results
 from cervjax.inference.segment import (
-    Settings,
     device_name,
     label_warnings,
     measure_images,
     prepare_images,
     segment_prepared,
 )
-from cervjax.inference.whole_volume import Segmentation
+from cervjax.inference.types import Segmentation, Settings
 from cervjax.io.dixon import DixonImages, exchange_warnings, read_scan
 from cervjax.io.files import sha256_of_file
 from cervjax.io.nifti import write_labels
@@ -204,7 +203,7 @@ def _segment(
     assert work.prepared is not None
     started = time.perf_counter()
     shape = work.images.in_phase.shape
-    found, new = segment_prepared(work.prepared, shape, weights, recipe, settings)
+    found, _, new = segment_prepared(work.prepared, shape, weights, recipe, settings)
     seconds = work.seconds | {"network": time.perf_counter() - started}
     warnings = (*work.warnings, *new)
     return replace(work, prepared=None, found=found, warnings=warnings, seconds=seconds)
@@ -260,5 +259,7 @@ def _explain(error: Exception) -> str:
     if isinstance(error, ValueError):
         return str(error)
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        return f"out of memory ({error}); use --mode windows or a smaller --window"
+        return (
+            f"out of memory ({error}); use --mode sliding_window or a smaller --window"
+        )
     return f"unexpected {type(error).__name__}: {error}"

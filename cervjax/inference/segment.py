@@ -1,8 +1,8 @@
 """One scan: from images to labels, and from labels to measurements."""
 
 import time
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,50 +10,17 @@ import psutil
 
 from cervjax.anatomy import MUSCLES
 from cervjax.inference.sliding_window import segment_windows, segment_windows_at
-from cervjax.inference.test_time_augmentation import Passes
-from cervjax.inference.whole_volume import (
-    Segmentation,
-    segment_whole,
-    whole_memory_bytes,
-)
-from cervjax.io.dixon import DixonImages, Measured
+from cervjax.inference.types import Segmentation, Settings
+from cervjax.inference.whole_volume import segment_whole, whole_memory_bytes
+from cervjax.io.dixon import DixonImages
 from cervjax.measurement.composition import measure, measure_slices
 from cervjax.model.dense_vnet import SIZE_MULTIPLE
 from cervjax.model.weights import Weights
 from cervjax.preprocessing.pipeline import Prepared, Recipe, prepare, unpad
 from cervjax.preprocessing.resampling import resample_labels, resampled_shape
 
-Mode = Literal["whole", "windows"]
 _WINDOWS_BYTES_PER_VOXEL = 60
 """Volumes held at once in windows mode: input, masks, logits, labels, splines."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the network is run.
-
-    Attributes:
-        mode: "whole" or "windows".
-        window: voxels of a window.
-        border: voxels cut from every side of a window.
-        predict_border: keep a window's border where it is the volume's own.
-        passes: how often the network is asked: once; and mirrored; and a slice on.
-        slices_whole: take slices at a muscle's ends whole or not at all, see `ends`;
-            not in NiftyNet's windows.
-        batch_size: windows in one pass.
-        max_memory_gb: what the network may take; None means what is free.
-        measure_on: what fat is measured on where a scan has both, see `read_scan`.
-    """
-
-    mode: Mode
-    window: tuple[int, int, int] = (360, 240, 32)
-    border: tuple[int, int, int] = (8, 8, 8)
-    predict_border: bool = False
-    passes: Passes = 1
-    slices_whole: bool = False
-    batch_size: int = 1
-    max_memory_gb: float | None = None
-    measure_on: Measured = "echoes"
 
 
 def segment_images(
@@ -69,7 +36,7 @@ def segment_images(
     prepared = prepare_images(images, recipe, settings)
     ready = time.perf_counter()
     shape = images.in_phase.shape
-    found, warnings = segment_prepared(prepared, shape, weights, recipe, settings)
+    found, _, warnings = segment_prepared(prepared, shape, weights, recipe, settings)
     seconds = {"preprocess": ready - started, "network": time.perf_counter() - ready}
     return found, warnings, seconds
 
@@ -101,19 +68,19 @@ def segment_prepared(
     weights: Weights,
     recipe: Recipe,
     settings: Settings,
-) -> tuple[Segmentation, list[str]]:
-    """Labels and confidence of ``shape``, the scan's, and warnings."""
+) -> tuple[Segmentation, Settings, list[str]]:
+    """Labels and confidence of ``shape``, the scan's; settings executed; warnings."""
     settings, warnings = _within_memory(prepared.image.shape[:3], settings)
     if settings.mode == "whole":
         found = segment_whole(
             weights.variables,
             prepared.image,
             recipe.padding,
-            passes=settings.passes,
+            passes=settings.tta,
             shape=shape,
-            slices_whole=settings.slices_whole,
+            slices_whole=settings.snap_slice_ends,
         )
-        return found, warnings
+        return found, settings, warnings
     size = prepared.image.shape[:3]
     if any(n < w for n, w in zip(size, settings.window, strict=True)):
         warnings.append(
@@ -131,13 +98,13 @@ def segment_prepared(
         "border": settings.border,
         "predict_border": settings.predict_border,
         "batch_size": settings.batch_size,
-        "passes": settings.passes,
+        "passes": settings.tta,
     }
     image, padding = prepared.image, recipe.padding
-    if weights.card.mode == "whole":
-        how["slices_whole"] = settings.slices_whole
+    if settings.stitch == "logits":
+        how["slices_whole"] = settings.snap_slice_ends
         found = segment_windows_at(weights.variables, image, padding, shape, **how)
-        return found, warnings
+        return found, settings, warnings
     found = segment_windows(weights.variables, image, **how)
     found = Segmentation(*(unpad(volume, padding) for volume in found))
 
@@ -145,7 +112,7 @@ def segment_prepared(
         keep = recipe.keep_last_plane
         return resample_labels(volume, shape, keep_last_plane=keep)
 
-    return Segmentation(*map(back, found)), warnings
+    return Segmentation(*map(back, found)), settings, warnings
 
 
 def measure_images(
@@ -221,18 +188,16 @@ def _within_memory(
         else 0.9 * psutil.virtual_memory().available
     )
     _check_memory(padded, free)
-    need = whole_memory_bytes(padded, settings.passes)
+    need = whole_memory_bytes(padded, settings.tta)
     if settings.mode == "whole" and need > free:
         # Weights trained on whole volumes count levels along the whole height.
         high = (*settings.window[:2], _whole_height(padded))
         window = (
-            high
-            if whole_memory_bytes(high, settings.passes) <= free
-            else settings.window
+            high if whole_memory_bytes(high, settings.tta) <= free else settings.window
         )
         reason = (
             f"whole mode would need {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: "
             f"windows of {window} used instead"
         )
-        return replace(settings, mode="windows", window=window), [reason]
+        return replace(settings, mode="sliding_window", window=window), [reason]
     return settings, []

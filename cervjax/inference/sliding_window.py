@@ -14,15 +14,14 @@ import numpy as np
 from cervjax.anatomy import NUM_CLASSES
 from cervjax.inference.decode import places_between
 from cervjax.inference.test_time_augmentation import Passes
+from cervjax.inference.types import Segmentation, check_window
 from cervjax.inference.whole_volume import (
-    Segmentation,
     extend,
     first,
     margin_logits,
     predict,
     segmentation_at,
 )
-from cervjax.model.dense_vnet import SIZE_MULTIPLE
 
 Size = tuple[int, int, int]
 
@@ -55,7 +54,7 @@ def segment_windows(
     Raises:
         ValueError: a window size is no multiple of 8, or the border eats the window.
     """
-    check_windows(window, border)
+    check_window(window, border)
     shape = image.shape[:3]
     image = extend(image, tuple(map(max, shape, window)))
     labels = np.zeros(image.shape[:3], np.uint8)
@@ -105,10 +104,10 @@ def segment_windows_at(
     Raises:
         ValueError: as `segment_windows`.
     """
-    check_windows(window, border)
+    check_window(window, border)
     x, y, z = (b + b % 2 for b in border)
     border = (x, y, z)
-    check_windows(window, border)  # once more: it grew
+    check_window(window, border)  # once more: it grew
     size = image.shape[:3]
     image = extend(
         image, tuple(max(n + n % 2, w) for n, w in zip(size, window, strict=True))
@@ -132,16 +131,6 @@ def segment_windows_at(
         for n, m, count, step in zip(size, margin, shape, steps, strict=True)
     )
     return segmentation_at(logits, (along_x, along_y, along_z), slices_whole)
-
-
-def check_windows(window: tuple[int, ...], border: tuple[int, ...]) -> None:
-    """Raises ValueError for a window that the network or the aggregator cannot use."""
-    if any(n <= 0 or n % SIZE_MULTIPLE for n in window):
-        raise ValueError(
-            f"window sizes must be multiples of {SIZE_MULTIPLE}, got {window}"
-        )
-    if any(b < 0 or 2 * b >= n for b, n in zip(border, window, strict=True)):
-        raise ValueError(f"border {border} leaves nothing of the window {window}")
 
 
 def window_starts(

@@ -7,7 +7,7 @@ leave the device, slab by slab.
 
 import functools
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,24 +20,13 @@ from cervjax.inference.test_time_augmentation import (
     half_region,
     logits_of_passes,
 )
+from cervjax.inference.types import Segmentation
 
 BUCKET = (16, 16, 8)
 """Whole volumes are extended to multiples of this, so that scans share functions."""
 WHOLE_BYTES_PER_VOXEL = {1: 120, 2: 145, 4: 180}
 """Device memory of whole mode for as many passes;
 `tests/inference/test_whole_volume.py` holds it to the compiler's."""
-
-
-class Segmentation(NamedTuple):
-    """A label map and how sure the network was.
-
-    Attributes:
-        labels: uint8 (x, y, z).
-        confidence: float32 (x, y, z), the largest class probability.
-    """
-
-    labels: np.ndarray
-    confidence: np.ndarray
 
 
 def segment_whole(

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from cervjax.anatomy import NUM_CLASSES
-from cervjax.inference.segment import Settings, prepare_images
+from cervjax.inference.segment import prepare_images
+from cervjax.inference.types import Settings
 from cervjax.inference.whole_volume import labels_of_logits, whole_logits
 from cervjax.io.dixon import read_scan
 from cervjax.io.labels import LabelledScan, read_labels

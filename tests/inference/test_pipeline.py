@@ -22,11 +22,11 @@ from nibabel.orientations import (
 
 from cervjax.cli.main import main
 from cervjax.inference.segment import (
-    Settings,
     measure_images,
     prepare_images,
     segment_images,
 )
+from cervjax.inference.types import Settings
 from cervjax.inference.whole_volume import bucket_shape
 from cervjax.io.dixon import read_scan
 from cervjax.io.pairing import find_scans
@@ -240,7 +240,7 @@ def test_windows_find_what_whole_mode_finds_on_another_grid(
         segment_images(images, weights, recipe, settings)[0]
         for settings in (
             Settings("whole"),
-            Settings("windows", window=size, border=(8, 8, 4)),
+            Settings("sliding_window", window=size, border=(8, 8, 4)),
         )
     )
     np.testing.assert_array_equal(one.labels, other.labels)
@@ -253,7 +253,18 @@ def test_windows_too_low_for_the_weights_are_told(
     tmp_path, two_blobs, threshold_weights, capsys, slices, told
 ):
     scans = save_pair(tmp_path / "in", two_blobs)
-    windows = ("--mode", "windows", "--window", 16, 16, slices, "--border", 2, 2, 2)
+    windows = (
+        "--mode",
+        "sliding_window",
+        "--window",
+        16,
+        16,
+        slices,
+        "--border",
+        2,
+        2,
+        2,
+    )
     flags = ("--padding", 2, 2, 0, "--weights", threshold_weights)
     assert infer(scans, "-o", tmp_path / "out", *flags, *windows) == 0
     sidecar = json.loads((tmp_path / "out" / "sub-1_dseg.json").read_text())
@@ -330,7 +341,7 @@ def test_a_volume_beyond_memory_falls_back_to_windows(
 
 
 @pytest.mark.parametrize("slices_whole", [True, False])
-@pytest.mark.parametrize("mode", ["whole", "windows"])
+@pytest.mark.parametrize("mode", ["whole", "sliding_window"])
 def test_slices_are_whole_as_the_card_says(
     mode, slices_whole, tmp_path, two_blobs, threshold_weights, monkeypatch
 ):
@@ -351,8 +362,8 @@ def test_slices_are_whole_as_the_card_says(
     assert np.all(labels[..., 5] == 3) == slices_whole
     assert np.any(labels == 9)
     sidecar = json.loads((out / "sub-1_dseg.json").read_text())
-    assert sidecar["Identity"]["settings"]["slices_whole"] == slices_whole
-    other = "--no-slices-whole" if slices_whole else "--slices-whole"
+    assert sidecar["Identity"]["settings"]["snap_slice_ends"] == slices_whole
+    other = "--no-snap-slice-ends" if slices_whole else "--snap-slice-ends"
     flags = ("--weights", path, "--mode", mode, *window, other, "--overwrite")
     assert infer(scans, "-o", out, *flags) == 0
     labels = np.asarray(nib.load(out / "sub-1_dseg.nii.gz").dataobj)
@@ -367,12 +378,12 @@ def test_niftynets_windows_have_no_whole_slices(
     card = replace(weights.card, mode="windows", slices_whole=True)
     save_weights(path, weights.variables, card)
     scans, out = save_pair(tmp_path / "in", two_blobs), tmp_path / "out"
-    assert infer(scans, "-o", out, "--weights", path, "--slices-whole") == 2
+    assert infer(scans, "-o", out, "--weights", path, "--snap-slice-ends") == 2
     assert "add --mode whole" in capsys.readouterr().err
     window = ("--window", 64, 48, 24, "--border", 4, 4, 2)
     assert infer(scans, "-o", out, "--weights", path, *window) == 0
     sidecar = json.loads((out / "sub-1_dseg.json").read_text())
-    assert sidecar["Identity"]["settings"]["slices_whole"] is False
+    assert sidecar["Identity"]["settings"]["snap_slice_ends"] is False
 
 
 def bad_scans(folder, scan):
@@ -579,7 +590,7 @@ def test_niftynets_own_result_comes_out(case, golden, tmp_path):
             "-o",
             tmp_path,
             "--mode",
-            "windows",
+            "sliding_window",
             "--weights",
             golden / "net_small" / "models" / "model.ckpt-1",
             "--window",
@@ -610,7 +621,7 @@ def test_real_pairs_run(real_scans, golden, tmp_path):
     scans = real_scans / "thigh_dixon_siemens"
     # Few windows: what takes longer belongs to benchmarks.
     small = ("--padding", 0, 0, 0, "--window", 320, 304, 32, "--border", 0, 0, 0)
-    mode = ("--mode", "windows", *small)
+    mode = ("--mode", "sliding_window", *small)
     with optimised():
         assert infer(scans, "-o", tmp_path, "--weights", weights, *mode) == 0
     check_measurements(scans, tmp_path)

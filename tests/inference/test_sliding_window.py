@@ -4,12 +4,12 @@ from conftest import network_variables
 
 from cervjax.inference.decode import labels_at, places_between
 from cervjax.inference.sliding_window import (
-    check_windows,
     segment_windows,
     segment_windows_at,
     window_starts,
 )
-from cervjax.inference.whole_volume import Segmentation, segment_whole
+from cervjax.inference.types import Segmentation, check_window
+from cervjax.inference.whole_volume import segment_whole
 
 
 def test_windows_are_niftynets():
@@ -106,7 +106,7 @@ def test_whole_mode_is_one_window_over_everything():
 )
 def test_impossible_windows_are_refused(window, border):
     with pytest.raises(ValueError, match="window"):
-        check_windows(window, border)
+        check_window(window, border)
 
 
 @pytest.mark.parametrize(("passes", "step"), [(1, 2), (4, 1)])

@@ -81,7 +81,7 @@ def test_a_muscle_can_have_its_own_ratio(monkeypatch, random_weights, tmp_path, 
     monkeypatch.setattr("cervjax.io.labels.find_labelled", lambda _: (found, []))
     target = tmp_path / "t.safetensors"
     flags = ["--volume-ratio", "0.99", "--muscle-ratio", "LC=0.97", "TR=1.02"]
-    flags += ["--slices-whole"]
+    flags += ["--snap-slice-ends"]
     assert main(["debias", str(random_weights), "scans", str(target), *flags]) == 0
     before, after = (
         load_weights(w).variables["params"]["head_bias"]

@@ -22,7 +22,7 @@ from safetensors.numpy import load_file
 from train_tiny import stand_ins
 
 from cervjax.anatomy import MUSCLES
-from cervjax.inference.segment import Settings
+from cervjax.inference.types import Settings
 from cervjax.model.weights import load_weights, save_weights
 from cervjax.training import loop as fitting
 from cervjax.training.checkpoint import open_checkpoints

@@ -18,8 +18,8 @@ from cervjax.evaluation.overlap import (
     MEASURES,
     confusion,
     overlap_measures,
-    surface_distances,
 )
+from cervjax.evaluation.surface_distance import SURFACE_MEASURES, surface_distances
 from cervjax.io.dixon import FatWater, read_scan
 from cervjax.io.labels import find_labelled, read_labels
 from cervjax.io.nifti import read_nifti
@@ -134,8 +134,8 @@ def compare(pair: Pair) -> list[dict[str, Any]]:
 
     Returns:
         Rows with scan, label, muscle, side, voxels TP, FP, FN and TN,
-        `overlap.MEASURES`, ``surface_distance_mm``, ``hausdorff95_mm``, and
-        ``volume_ml`` and ``mfi_percent`` as ``predicted_...`` and ``reference_...``
+        `overlap.MEASURES`, `surface_distance.SURFACE_MEASURES`, and ``volume_ml`` and
+        ``mfi_percent`` as ``predicted_...`` and ``reference_...``
         (both measured on the same images; NaN without images or muscle).
 
     Raises:
@@ -169,7 +169,7 @@ def compare(pair: Pair) -> list[dict[str, Any]]:
     ]
     for row in rows:
         row["tn"] = int(counts.sum() - row["tp"] - row["fp"] - row["fn"])
-        for name in (*MEASURES, "surface_distance_mm", "hausdorff95_mm"):
+        for name in (*MEASURES, *SURFACE_MEASURES):
             row[name] = float(columns[name][row["label"] - 1])
     for who, mask in (("predicted", predicted), ("reference", reference)):
         for row, (volume, mfi) in zip(

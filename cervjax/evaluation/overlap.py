@@ -6,7 +6,6 @@ conformity; a muscle in the prediction alone has no TPR, conformity or volume ra
 """
 
 import numpy as np
-from scipy import ndimage
 
 from cervjax.anatomy import NUM_CLASSES
 
@@ -64,42 +63,3 @@ def overlap_measures(counts: np.ndarray) -> dict[str, np.ndarray]:
         "ppv": ratio(both, predicted),
         "volume_ratio": ratio(predicted.astype(np.float64), reference),
     }
-
-
-def surface_distances(
-    predicted: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, float, float]
-) -> dict[str, np.ndarray]:
-    """Distances between the surfaces of each label, in both directions together.
-
-    A surface is the voxels of a label that have a face neighbour (or the volume's own
-    face) outside it; distances run between voxel centres, to the nearest one.
-
-    Args:
-        predicted: integers 0-14, (x, y, z).
-        reference: the same.
-        spacing_mm: voxel size.
-
-    Returns:
-        ``surface_distance_mm``, the mean, and ``hausdorff95_mm``, the larger of the two
-        directions' 95th percentiles; float64 (14,), NaN where a map lacks the label.
-    """
-    mean, far = np.full((2, NUM_CLASSES - 1), np.nan)
-    boxes = ndimage.find_objects(np.maximum(predicted, 0), NUM_CLASSES - 1)
-    others = ndimage.find_objects(np.maximum(reference, 0), NUM_CLASSES - 1)
-    for k, (one, two) in enumerate(zip(boxes, others, strict=True)):
-        if one is None or two is None:
-            continue
-        box = tuple(
-            slice(min(a.start, b.start), max(a.stop, b.stop))
-            for a, b in zip(one, two, strict=True)
-        )
-        surfaces = [_surface(m[box] == k + 1) for m in (predicted, reference)]
-        near = [ndimage.distance_transform_edt(~s, spacing_mm) for s in surfaces]
-        there, back = near[1][surfaces[0]], near[0][surfaces[1]]
-        mean[k] = np.concatenate([there, back]).mean()
-        far[k] = max(np.percentile(there, 95), np.percentile(back, 95))
-    return {"surface_distance_mm": mean, "hausdorff95_mm": far}
-
-
-def _surface(mask: np.ndarray) -> np.ndarray:
-    return mask & ~ndimage.binary_erosion(mask)

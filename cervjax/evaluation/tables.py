@@ -13,12 +13,12 @@ from cervjax import NOTICE
 from cervjax.anatomy import MUSCLES
 from cervjax.evaluation.agreement import MIN_PAIRS, agreement, icc21
 from cervjax.evaluation.overlap import MEASURES
+from cervjax.evaluation.surface_distance import SURFACE_MEASURES
 from cervjax.io.files import write_atomically, write_csv
 
 Row = Mapping[str, Any]
 
 QUANTITIES = {"mfi_percent": "MFI (%)", "volume_ml": "volume (ml)"}
-_DISTANCES = ("surface_distance_mm", "hausdorff95_mm")
 ORDER = ("MFSS", "LC", "SSCap", "SPCap", "LS", "SCM", "TR")
 """Of the muscles in the paper's tables."""
 
@@ -51,7 +51,7 @@ def make_tables(rows: Sequence[Row]) -> Tables:
             table2.append(who | agreement(*pairs)._asdict())
             table3.append(who | icc21(*pairs)._asdict())
         row: dict[str, Any] = {"muscle": key, "scans": len(own)}
-        for name in (*MEASURES, *_DISTANCES):
+        for name in (*MEASURES, *SURFACE_MEASURES):
             values = column(own, name)
             values = values[np.isfinite(values)]
             row[f"{name}_mean"] = float(values.mean()) if len(values) else np.nan
@@ -274,7 +274,7 @@ def _layouts(tables: Tables):
         )
     columns = {
         name.replace("_", " "): f"{{{name}_mean:.2f}} ({{{name}_se:.2f}})"
-        for name in (*MEASURES, *_DISTANCES)
+        for name in (*MEASURES, *SURFACE_MEASURES)
     }
     yield (
         "Table 4. Overlap, mean (SE) of the scans where defined",

@@ -1,4 +1,4 @@
-"""Overlap and surface distances: genuine NiftyNet's values, hand-made masks."""
+"""Overlap: genuine NiftyNet's values, hand-made masks."""
 
 import json
 
@@ -10,7 +10,6 @@ from cervjax.evaluation.overlap import (
     confusion,
     dice_per_label,
     overlap_measures,
-    surface_distances,
 )
 
 
@@ -89,41 +88,3 @@ def test_empty_and_full_masks():
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match="differ in shape"):
         confusion(np.zeros((2, 2, 2), int), np.zeros((2, 2, 3), int))
-
-
-def test_distances_of_shifted_cubes():
-    """A cube moved by two voxels of 3 mm: side faces 0, and up to 6 mm at the ends."""
-    reference = boxes((slice(2, 7), slice(2, 7), slice(1, 5)))
-    predicted = boxes((slice(2, 7), slice(2, 7), slice(3, 7)))
-    spacing = (1.0, 1.0, 3.0)
-    found = surface_distances(predicted, reference, spacing)
-    assert found["hausdorff95_mm"][0] == pytest.approx(6)
-    assert 0 < found["surface_distance_mm"][0] < 6
-    both = surface_distances(reference, predicted, spacing)
-    assert both["surface_distance_mm"][0] == found["surface_distance_mm"][0]
-    assert np.isnan(found["surface_distance_mm"][1:]).all()
-
-
-def test_distances_against_all_pairs():
-    """The nearest of all surface voxels, found without a distance transform."""
-    rng = np.random.default_rng(0)
-    maps = [np.where(rng.random((9, 8, 7)) < 0.5, 3, 0).astype(np.uint8) for _ in "ab"]
-    spacing = np.array([0.7, 0.9, 3.0])
-    points = []
-    for m in maps:
-        padded = np.pad(m == 3, 1)
-        inner = padded.copy()
-        for axis in range(3):
-            for step in (1, -1):
-                inner &= np.roll(padded, step, axis)
-        surface = (padded & ~inner)[1:-1, 1:-1, 1:-1]
-        points.append(np.argwhere(surface) * spacing)
-    gaps = np.linalg.norm(points[0][:, None] - points[1][None], axis=-1)
-    there, back = gaps.min(1), gaps.min(0)
-    found = surface_distances(*maps, tuple(spacing))
-    assert found["surface_distance_mm"][2] == pytest.approx(
-        np.concatenate([there, back]).mean()
-    )
-    assert found["hausdorff95_mm"][2] == pytest.approx(
-        max(np.percentile(there, 95), np.percentile(back, 95))
-    )

@@ -100,7 +100,7 @@ def read_masked(scan: Scan, candidates: Sequence[Path]) -> Masked:
 
 
 def levels_of(scan: Masked) -> tuple[tuple[LevelSlice, ...], str]:
-    """The levels' slices, and how they were told: by a map beside the mask, if any.
+    """The levels' slices, and how they were found: in a map beside the mask, if any.
 
     Raises:
         ValueError: the map cannot be read or lies on another grid.

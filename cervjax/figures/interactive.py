@@ -4,8 +4,9 @@ Needs plotly, which comes with ``pip install "cervjax[figures]"``.
 """
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,6 @@ def interactive_page(
     low, high = points.min(0), points.max(0)
     rim = 2 * _RIM * float((high - low).max())  # holds the letters
     ranges = np.stack([low - rim, high + rim], 1)
-    sizes = np.ptp(ranges, axis=1)
     figure.add_trace(_letters(low, high))
     text = html.escape(title)
     figure.update_layout(
@@ -76,33 +76,8 @@ def interactive_page(
         font={"family": "Arial, Helvetica, sans-serif", "size": 14},
         margin={"l": 0, "r": 0, "t": 70, "b": 0},
         legend={"title": {"text": "click: hide or show"}, "itemsizing": "constant"},
-        scene={
-            "aspectmode": "manual",  # one scale for all axes: this sets the zoom
-            "aspectratio": dict(zip("xyz", _ZOOM * sizes / sizes.max(), strict=True)),
-            "camera": _camera(VIEWS[0]),
-            **{
-                f"{axis}axis": {"visible": False, "range": limits.tolist()}
-                for axis, limits in zip("xyz", ranges, strict=True)
-            },
-        },
-        updatemenus=[
-            {
-                "type": "buttons",
-                "direction": "right",
-                "x": 0.01,
-                "xanchor": "left",
-                "y": 0.01,
-                "yanchor": "bottom",
-                "buttons": [
-                    {
-                        "label": f"from {'' if v is FROM_BELOW else 'the '}{v.name}",
-                        "method": "relayout",
-                        "args": [{"scene.camera": _camera(v)}],
-                    }
-                    for v in (*VIEWS, FROM_BELOW)
-                ],
-            }
-        ],
+        scene=_scene(ranges),
+        updatemenus=[_buttons()],
     )
     body = figure.to_html(
         full_html=False,
@@ -134,7 +109,7 @@ def save_html(page: str, path: str | Path) -> None:
     write_atomically(path, lambda part: part.write_text(page, "utf-8"))
 
 
-def _trace(mesh: Mesh, palette: Palette):
+def _trace(mesh: Mesh, palette: Palette) -> Any:
     """One muscle; numbers as short as they can be, for the size of the page."""
     import plotly.graph_objects as go
 
@@ -162,7 +137,7 @@ def _trace(mesh: Mesh, palette: Palette):
     )
 
 
-def _letters(low: np.ndarray, high: np.ndarray):
+def _letters(low: np.ndarray, high: np.ndarray) -> Any:
     """R, L, A, P, S, I around the muscles."""
     import plotly.graph_objects as go
 
@@ -185,10 +160,42 @@ def _letters(low: np.ndarray, high: np.ndarray):
     )
 
 
-def _camera(view: View) -> dict:
+def _scene(ranges: np.ndarray) -> dict[str, Any]:
+    """Axes without lines, on one scale, seen from the front.
+
+    Args:
+        ranges: ``(3, 2)`` lowest and highest x, y, z in mm.
+    """
+    sizes = np.ptp(ranges, axis=1)
+    return {
+        "aspectmode": "manual",  # one scale for all axes: this sets the zoom
+        "aspectratio": dict(zip("xyz", _ZOOM * sizes / sizes.max(), strict=True)),
+        "camera": _camera(VIEWS[0]),
+        **{
+            f"{axis}axis": {"visible": False, "range": limits.tolist()}
+            for axis, limits in zip("xyz", ranges, strict=True)
+        },
+    }
+
+
+def _buttons() -> dict[str, Any]:
+    """A row of buttons, one for each view."""
+    buttons = [
+        {
+            "label": f"from {'' if view is FROM_BELOW else 'the '}{view.name}",
+            "method": "relayout",
+            "args": [{"scene.camera": _camera(view)}],
+        }
+        for view in (*VIEWS, FROM_BELOW)
+    ]
+    place = {"x": 0.01, "xanchor": "left", "y": 0.01, "yanchor": "bottom"}
+    return {"type": "buttons", "direction": "right", **place, "buttons": buttons}
+
+
+def _camera(view: View) -> dict[str, Any]:
     """Plotly's camera for a view; its axes are the scanner's, x to the right."""
 
-    def vector(values, factor: float = 1) -> dict[str, float]:
+    def vector(values: Iterable[float], factor: float = 1) -> dict[str, float]:
         return dict(zip("xyz", (float(factor * v) for v in values), strict=True))
 
     return {

@@ -1,4 +1,4 @@
-"""Which axial slices show C3, C4, C5 and C6: read from a map, or told by the muscles.
+"""Which axial slices show C3, C4, C5 and C6: read from a map, or from the muscles.
 
 Table 1 of Weber et al. 2021 ends each muscle at the border of a vertebral level, so
 that a mask drawn by its rule knows the levels:
@@ -40,7 +40,7 @@ _Ends = dict[str, list[tuple[str, int]]]
 
 
 class LevelSlice(NamedTuple):
-    """Where a level is, or why that cannot be told.
+    """Where a level is, or why that is not known.
 
     Attributes:
         level: ``C3`` to ``C6``.
@@ -91,7 +91,7 @@ def slices_of_map(levels: np.ndarray) -> tuple[LevelSlice, ...]:
 
 
 def slices_of_muscles(labels: np.ndarray, slice_mm: float) -> tuple[LevelSlice, ...]:
-    """The middle slice of each level, told by where the muscles end (Table 1).
+    """The middle slice of each level, from where the muscles end (Table 1).
 
     A border is the median of the ends named in this module's table, of both sides.
     Slices with less than a tenth of a muscle's usual area do not count as its own, so

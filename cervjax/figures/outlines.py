@@ -22,28 +22,31 @@ from cervjax.figures.checks import (
 from cervjax.figures.levels import LevelSlice
 from cervjax.figures.meshes import outlines_mm
 from cervjax.figures.page import (
+    HEAD_MM,
     PAGE_MM,
     WIDE_MM,
+    PaperBox,
     add_panel,
+    add_title,
     draw_foot,
     foot_mm,
     new_page,
 )
 from cervjax.figures.style import (
     SMALL_PT,
+    Box,
     Palette,
     axial_places,
     letters,
     muscle_color,
     scale_bar,
+    show_axial,
     write_text,
 )
 
 _MARGIN_MM = 12.0  # of tissue around the muscles
 _LINE_PT = 0.9
-_GAP_MM, _HEAD_MM = 1.5, 5.0
-
-Box = tuple[tuple[float, float], tuple[float, float]]
+_GAP_MM = 1.5
 
 
 def levels_figure(
@@ -68,7 +71,7 @@ def levels_figure(
         labels: integers 0-14, same shape.
         slices: levels from above, as `levels` gives them.
         spacing_mm: voxel size along x, y, z.
-        source: how the levels were told, for the foot of the page.
+        source: how the levels were found, for the foot of the page.
         width_mm: 180 for a page, 85 for a column.
         palette: whether sides differ in colour.
 
@@ -76,61 +79,61 @@ def levels_figure(
         A figure for `style.save_figure`.
 
     Raises:
-        ValueError: shapes differ or are not 3-D; labels are not integers in 0-14, or
-            all background; a voxel size is not positive; a slice is outside the
-            volume; no level has a slice.
+        ValueError: shapes differ or are not 3-D; labels are not 0-14, or all
+            background; a size is not positive; no level has a slice in the volume.
     """
     water, labels = np.asarray(water), np.asarray(labels)
     check_labels(labels, water)
     check_spacing(spacing_mm)
-    _check_slices(slices, labels.shape[2])
-    dx, dy, _ = map(float, spacing_mm)
-    shown = [s.index for s in slices if s.index is not None]
-    check_some_muscle(labels[..., shown], " in the slices of the levels")
-    box = _box(labels[..., shown], (dx, dy))
-    low, high = _window(water[..., shown], box, (dx, dy))
+    shown = _check_slices(slices, labels)
+    step = float(spacing_mm[0]), float(spacing_mm[1])
+    box = _box(labels[..., shown], step)
+    low, high = _window(water[..., shown], box, step)
 
-    columns = min(len(slices), 4 if width_mm > WIDE_MM else 2)
-    rows = -(-len(slices) // columns)
-    panel_w = (width_mm - _GAP_MM * (columns - 1)) / columns
-    scale = (box[0][1] - box[0][0]) / panel_w  # patient per paper
-    panel_h = panel_w * (box[1][1] - box[1][0]) / (box[0][1] - box[0][0])
-    height_mm = rows * (panel_h + _HEAD_MM) + foot_mm(width_mm)
+    height_mm, places = _layout(len(slices), box, width_mm)
     figure, paper = new_page(width_mm, height_mm)
-    for i, found in enumerate(slices):
-        row, column = divmod(i, columns)
-        left = column * (panel_w + _GAP_MM)
-        top = height_mm - row * (panel_h + _HEAD_MM)
-        _head(paper, left, top, panel_w, "abcdefgh"[i], found)
-        bottom = top - _HEAD_MM - panel_h
+    for letter, found, place in zip("abcdefgh", slices, places, strict=False):
         if found.index is None:
-            _explain(paper, (left, bottom, panel_w, panel_h), found.reason)
+            add_title(paper, place, letter, found.level)
+            _explain(paper, place, found.reason)
             continue
-        panel = add_panel(figure, (left, bottom, panel_w, panel_h))
-        panel.imshow(
-            np.clip((water[..., found.index].T - low) / (high - low), 0, 1),
-            cmap="gray",
-            vmin=0,
-            vmax=1,
-            origin="lower",
-            extent=(0, water.shape[0] * dx, 0, water.shape[1] * dy),
-            interpolation="bicubic",
-        )
-        panel.set(xlim=box[0][::-1], ylim=box[1], aspect="auto")  # x: radiological
-        _draw_outlines(panel, labels[..., found.index], (dx, dy), palette)
+        add_title(paper, place, letter, found.level, f"slice {found.index}")
+        panel = add_panel(figure, place)
+        grey = (water[..., found.index] - low) / (high - low)
+        show_axial(panel, grey, step, box, "bicubic")
+        panel.set_aspect("auto")
+        _draw_outlines(panel, labels[..., found.index], step, palette)
+        scale = (box[0][1] - box[0][0]) / place[2]  # patient per paper
         letters(panel, axial_places(box, 2.2 * scale))
         if found.index == shown[0]:
             scale_bar(panel, (box[0][0] + 1.5 * scale, box[1][0] + 1.5 * scale), scale)
-    present = [m for m in MUSCLES if (labels[..., shown] == m.label).any()]
-    draw_foot(paper, present, palette, source)
+    present = set(np.unique(labels[..., shown]).tolist())
+    draw_foot(paper, [m for m in MUSCLES if m.label in present], palette, source)
     return figure
 
 
-def _check_slices(slices: Sequence[LevelSlice], count: int) -> None:
+def _layout(count: int, box: Box, width_mm: float) -> tuple[float, list[PaperBox]]:
+    """Height of the page, and left, bottom, width, height of each panel, in mm."""
+    columns = min(count, 4 if width_mm > WIDE_MM else 2)
+    rows = -(-count // columns)
+    width = (width_mm - _GAP_MM * (columns - 1)) / columns
+    height = width * (box[1][1] - box[1][0]) / (box[0][1] - box[0][0])
+    page_mm = rows * (height + HEAD_MM) + foot_mm(width_mm)
+    places = []
+    for i in range(count):
+        row, column = divmod(i, columns)
+        bottom = page_mm - (row + 1) * (height + HEAD_MM)
+        places.append((column * (width + _GAP_MM), bottom, width, height))
+    return page_mm, places
+
+
+def _check_slices(slices: Sequence[LevelSlice], labels: np.ndarray) -> list[int]:
+    """Indices of the slices that are drawn, if there are some with a muscle."""
+    count = labels.shape[2]
     if not slices or all(s.index is None for s in slices):
         reasons = "; ".join(dict.fromkeys(s.reason for s in slices)) or "none given"
         raise ValueError(
-            f"no level can be told, so there is nothing to draw: {reasons}. Give a map "
+            f"no level is known, so there is nothing to draw: {reasons}. Give a map "
             "of the levels, or a mask that ends at the levels of Table 1"
         )
     for s in slices:
@@ -139,6 +142,9 @@ def _check_slices(slices: Sequence[LevelSlice], count: int) -> None:
                 f"slice {s.index} of {s.level} is outside the volume, which has slices "
                 f"0-{count - 1}"
             )
+    shown = [s.index for s in slices if s.index is not None]
+    check_some_muscle(labels[..., shown], " in the slices of the levels")
+    return shown
 
 
 def _box(labels: np.ndarray, spacing_mm: tuple[float, float]) -> Box:
@@ -168,6 +174,7 @@ def _window(
 def _draw_outlines(
     panel: Axes, labels: np.ndarray, spacing_mm: tuple[float, float], palette: Palette
 ) -> None:
+    """Smooth lines for print; `quality` marks voxels as they are instead."""
     for m in MUSCLES:
         lines = outlines_mm(labels == m.label, spacing_mm)
         if lines:
@@ -184,22 +191,9 @@ def _draw_outlines(
             line.set_clip_path(path, panel.transData)
 
 
-def _head(
-    paper: Axes, left: float, top: float, width: float, letter: str, found: LevelSlice
-) -> None:
-    y = top - _HEAD_MM + 1.2
-    write_text(paper, left + 0.3, y, letter, fontweight="bold")
-    write_text(paper, left + 3.8, y, found.level)
-    if found.index is not None:
-        style = {"fontsize": SMALL_PT, "color": "0.35", "ha": "right"}
-        write_text(paper, left + width - 0.3, y, f"slice {found.index}", **style)
-
-
-def _explain(
-    paper: Axes, box_mm: tuple[float, float, float, float], reason: str
-) -> None:
-    left, bottom, width, height = box_mm
+def _explain(paper: Axes, place: PaperBox, reason: str) -> None:
+    left, bottom, width, height = place
     paper.add_patch(Rectangle((left, bottom), width, height, color="0.93"))
-    text = textwrap.fill(f"This level cannot be told: {reason}.", int(width / 1.25))
+    text = textwrap.fill(f"This level is not known: {reason}.", int(width / 1.25))
     style = {"fontsize": SMALL_PT, "color": "0.2", "ha": "center", "va": "center"}
     write_text(paper, left + width / 2, bottom + height / 2, text, **style)

@@ -27,6 +27,12 @@ COLUMN_MM, PAGE_MM = 85.0, 180.0
 WIDE_MM = 120.0
 """Wider pages have their panels and their colour key in one row."""
 
+HEAD_MM = 5.0
+"""Space above a panel for its title."""
+
+PaperBox = tuple[float, float, float, float]
+"""Left, bottom, width and height on a page, in millimetres."""
+
 
 def new_page(width_mm: float, height_mm: float) -> tuple[Figure, Axes]:
     """An empty white page.
@@ -53,13 +59,34 @@ def new_page(width_mm: float, height_mm: float) -> tuple[Figure, Axes]:
     return figure, paper
 
 
-def add_panel(figure: Figure, box_mm: tuple[float, float, float, float]) -> Axes:
-    """Axes without frame at left, bottom, width, height, in millimetres."""
+def add_panel(figure: Figure, box_mm: PaperBox) -> Axes:
+    """Axes without frame."""
     width, height = (MM_PER_INCH * v for v in figure.get_size_inches())
     left, bottom, w, h = box_mm
     panel = figure.add_axes((left / width, bottom / height, w / width, h / height))
     panel.set_axis_off()
     return panel
+
+
+def add_title(
+    paper: Axes, box_mm: PaperBox, letter: str, text: str, note: str = ""
+) -> None:
+    """A panel's letter and name above it on the left, and a note on the right.
+
+    Args:
+        paper: of `new_page`.
+        box_mm: of the panel, which has `HEAD_MM` of space above it.
+        letter: such as a.
+        text: name of the panel.
+        note: in small type.
+    """
+    left, bottom, width, height = box_mm
+    y = bottom + height + 1.2
+    write_text(paper, left + 0.3, y, letter, fontweight="bold")
+    write_text(paper, left + 3.8, y, text)
+    if note:
+        style = {"fontsize": SMALL_PT, "color": "0.35", "ha": "right"}
+        write_text(paper, left + width - 0.3, y, note, **style)
 
 
 def foot_mm(width_mm: float) -> float:

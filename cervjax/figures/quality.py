@@ -18,15 +18,20 @@ from scipy.ndimage import maximum_filter, minimum_filter
 from cervjax import NOTICE
 from cervjax.anatomy import MUSCLES
 from cervjax.figures.checks import check_labels, check_spacing
-from cervjax.figures.style import axial_places, letters, new_figure, save_figure
+from cervjax.figures.style import (
+    Box,
+    axial_places,
+    letters,
+    new_figure,
+    save_figure,
+    show_axial,
+)
 
 _WIDTH_IN = 12.0
 _RESOLUTIONS_DPI = (150, 110, 80)  # 1800 pixels wide, less if the file grows too large
 _MAX_BYTES = 1_500_000
 _LINE_PIXELS = 2
 _COLORS = np.array([(0, 0, 0, 0)] + [(*m.color_rgb, 255) for m in MUSCLES], np.uint8)
-
-Box = tuple[tuple[float, float], tuple[float, float]]
 
 
 def qc_figure(
@@ -42,7 +47,7 @@ def qc_figure(
     """Axial slices with the muscles' outlines, from superior to inferior.
 
     The slices are spread evenly over those with muscles (over the whole volume if
-    there are none, which the picture then says), cropped to body and muscles, in one
+    there are none; a line then tells so), cropped to body and muscles, in one
     grey window from the 1st to the 99.5th percentile of what is not zero. Outlines
     run just inside the voxel borders, so that neighbours keep their own colours.
 
@@ -61,7 +66,7 @@ def qc_figure(
 
     Raises:
         ValueError: shapes differ or are not 3-D, labels are not integers in 0-14,
-            the spacing is not positive, or no slice is asked for.
+            the spacing is not positive, or `num_slices` is not positive.
     """
     image, labels = np.asarray(image), np.asarray(labels)
     check_labels(labels, image)
@@ -73,22 +78,11 @@ def qc_figure(
     slices = _choose_slices(shown, num_slices)
     grey, drawn = _grey(image[..., slices]), labels[..., slices]
     box_mm = _crop(grey > 0.15, shown[..., slices] > 0, (dx, dy))
-    extent = (0, image.shape[0] * dx, 0, image.shape[1] * dy)
-
     figure, panels = _layout(len(slices), box_mm, title, subtitle)
     for i, (ax, z) in enumerate(zip(panels, slices.tolist(), strict=True)):
-        ax.imshow(
-            grey[..., i].T,
-            cmap="gray",
-            vmin=0,
-            vmax=1,
-            origin="lower",
-            extent=extent,
-            interpolation="antialiased",
-        )
-        ax.set(xlim=box_mm[0][::-1], ylim=box_mm[1])  # x reversed: radiological
+        show_axial(ax, grey[..., i], (dx, dy), box_mm, "antialiased")
         ax.set_title(f"slice {z}, z {z * dz:.1f} mm", color="0.8", fontsize=8, pad=3)
-        _draw_outlines(ax, drawn[..., i], (dx, dy), box_mm)
+        _mark_borders(ax, drawn[..., i], (dx, dy), box_mm)
         places = axial_places(box_mm, 0.03 * (box_mm[0][1] - box_mm[0][0]))
         letters(ax, {side: places[side] for side in "RL"}, size_pt=11, halo_pt=2)
         if i == 0:
@@ -134,7 +128,7 @@ def _grey(image: np.ndarray) -> np.ndarray:
 
 
 def _crop(body: np.ndarray, muscles: np.ndarray, spacing_mm: tuple) -> Box:
-    """Bounds in mm along x and y, with a margin that leaves room for letters."""
+    """Bounds in mm along x and y, with a margin for the letters."""
     bounds = []
     for axis, step in enumerate(spacing_mm):
         others = (1 - axis, 2)
@@ -207,8 +201,12 @@ def _write(figure: Figure, head: list[str], foot: list[str]) -> None:
     )
 
 
-def _draw_outlines(ax: Axes, labels: np.ndarray, spacing_mm: tuple, box: Box) -> None:
-    """Borders of every label of a slice ``(x, y)``, found on the picture's pixels."""
+def _mark_borders(ax: Axes, labels: np.ndarray, spacing_mm: tuple, box: Box) -> None:
+    """Borders of every label of a slice ``(x, y)``, on the picture's pixels.
+
+    To check a mask its very voxels must be seen, so they are not smoothed as in
+    `outlines`, and scikit-image is not needed.
+    """
     ax.apply_aspect()
     box_pixels = np.round(ax.get_window_extent().size).astype(int)
     voxel_of_pixel, pixel_of_voxel = [], []

@@ -12,18 +12,26 @@ from matplotlib.figure import Figure
 from matplotlib.tri import Triangulation
 
 from cervjax.figures.meshes import Mesh
-from cervjax.figures.page import PAGE_MM, add_panel, draw_foot, foot_mm, new_page
+from cervjax.figures.page import (
+    HEAD_MM,
+    PAGE_MM,
+    PaperBox,
+    add_panel,
+    add_title,
+    draw_foot,
+    foot_mm,
+    new_page,
+)
 from cervjax.figures.style import (
     BAR_MM,
     Palette,
     letters,
     muscle_color,
     scale_bar,
-    write_text,
 )
 from cervjax.figures.views import VIEWS, View
 
-_HEAD_MM, _RIM_MM, _GAP_MM = 5.0, 4.5, 3.0
+_RIM_MM, _GAP_MM = 4.5, 3.0
 _LIGHT = np.array([-0.28, 0.5, 0.82])  # right, up, towards the viewer
 _AMBIENT, _SHINE, _SHININESS = 0.42, 0.18, 24
 _HAZE = 0.22  # how much paler the farthest point is
@@ -61,29 +69,12 @@ def rendering_figure(
     middle = (points.min(0) + points.max(0)) / 2
     half = (points.max(0) - points.min(0)) / 2
     sizes = np.array([2 * np.abs(view.project(half[None])[0, :2]) for view in views])
-
-    columns = min(len(views), 2)
-    rows = -(-len(views) // columns)
-    panel_w = (width_mm - _GAP_MM * (columns - 1)) / columns
-    scale = (panel_w - 2 * _RIM_MM) / sizes[:, 0].max()  # paper per patient
-    heights = [
-        scale * sizes[row * columns : (row + 1) * columns, 1].max() + 2 * _RIM_MM
-        for row in range(rows)
-    ]
-    height_mm = sum(heights) + rows * _HEAD_MM + foot_mm(width_mm)
+    height_mm, scale, boxes = _layout(sizes, width_mm)
     figure, paper = new_page(width_mm, height_mm)
-    top = height_mm
-    for i, view in enumerate(views):
-        row, column = divmod(i, columns)
-        if column == 0 and row:
-            top -= _HEAD_MM + heights[row - 1]
-        left = column * (panel_w + _GAP_MM)
-        y = top - _HEAD_MM + 1.2
-        write_text(paper, left + 0.3, y, "abcdefgh"[i], fontweight="bold")
-        write_text(paper, left + 3.8, y, f"from the {view.name}")
-        bottom = top - _HEAD_MM - heights[row]
-        panel = add_panel(figure, (left, bottom, panel_w, heights[row]))
-        reach = panel_w / scale / 2, heights[row] / scale / 2
+    for i, (view, box) in enumerate(zip(views, boxes, strict=True)):
+        add_title(paper, box, "abcdefgh"[i], f"from the {view.name}")
+        panel = add_panel(figure, box)
+        reach = box[2] / scale / 2, box[3] / scale / 2
         panel.set(xlim=(-reach[0], reach[0]), ylim=(-reach[1], reach[1]))
         panel.add_collection(_surface(meshes, middle, view, palette), autolim=False)
         places = _places(view, sizes[i] / 2, 2.2 / scale)
@@ -93,6 +84,31 @@ def rendering_figure(
             scale_bar(panel, corner, 1 / scale, color="0.25", halo_pt=0)
     draw_foot(paper, [mesh.muscle for mesh in meshes], palette, remark)
     return figure
+
+
+def _layout(sizes: np.ndarray, width_mm: float) -> tuple[float, float, list[PaperBox]]:
+    """Height of the page, paper per patient, and the panels, two in a row.
+
+    Args:
+        sizes: ``(views, 2)`` width and height of the muscles in mm.
+        width_mm: of the page.
+    """
+    columns = min(len(sizes), 2)
+    rows = -(-len(sizes) // columns)
+    width = (width_mm - _GAP_MM * (columns - 1)) / columns
+    scale = (width - 2 * _RIM_MM) / sizes[:, 0].max()
+    heights = [
+        scale * sizes[row * columns : (row + 1) * columns, 1].max() + 2 * _RIM_MM
+        for row in range(rows)
+    ]
+    page_mm = sum(heights) + rows * HEAD_MM + foot_mm(width_mm)
+    boxes, bottom = [], page_mm
+    for i in range(len(sizes)):
+        row, column = divmod(i, columns)
+        if column == 0:
+            bottom -= HEAD_MM + heights[row]
+        boxes.append((column * (width + _GAP_MM), bottom, width, heights[row]))
+    return page_mm, scale, boxes
 
 
 def _surface(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from matplotlib import font_manager, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -20,6 +21,9 @@ from cervjax.io.files import write_atomically
 
 Palette = Literal["sides", "muscles"]
 """``sides``: the left muscle is the lighter of a pair; ``muscles``: both alike."""
+
+Box = tuple[tuple[float, float], tuple[float, float]]
+"""Bounds in mm along x (to the patient's right) and along y (forwards)."""
 
 DPI = 300
 """Of pictures for print."""
@@ -133,15 +137,42 @@ def letters(
         write_text(ax, x, y, letter, fontsize=size_pt, **style, **_halo(halo_pt))
 
 
-def axial_places(
-    box_mm: tuple[tuple[float, float], tuple[float, float]], pad_mm: float
-) -> dict[str, tuple[float, float]]:
+def show_axial(
+    ax: Axes,
+    grey: np.ndarray,
+    spacing_mm: tuple[float, float],
+    box_mm: Box,
+    interpolation: str,
+) -> None:
+    """An axial slice in patient coordinates, with the patient's right on the left.
+
+    Args:
+        ax: where.
+        grey: ``(x, y)``, 0 is black and 1 is white.
+        spacing_mm: voxel size along x and y.
+        box_mm: what is seen of it.
+        interpolation: matplotlib's name.
+    """
+    (nx, ny), (dx, dy) = grey.shape, spacing_mm
+    ax.imshow(
+        np.clip(grey, 0, 1).T,
+        cmap="gray",
+        vmin=0,
+        vmax=1,
+        origin="lower",
+        extent=(0, nx * dx, 0, ny * dy),
+        interpolation=interpolation,
+    )
+    ax.set(xlim=box_mm[0][::-1], ylim=box_mm[1])
+
+
+def axial_places(box_mm: Box, pad_mm: float) -> dict[str, tuple[float, float]]:
     """Where `letters` stand in an axial slice.
 
     In patient coordinates, so that they turn with the image.
 
     Args:
-        box_mm: bounds along x (to the patient's right) and y (forwards).
+        box_mm: what is seen of the slice.
         pad_mm: distance of a letter's middle from the edge.
     """
     (left, right), (posterior, anterior) = box_mm

@@ -138,7 +138,7 @@ def test_a_level_that_cannot_be_told_says_so():
     figure = draw(*neck(), slices=slices)
     assert len(figure.axes) == 1 + 3
     texts = " ".join(t.get_text() for t in figure.findobj(Text)).replace("\n", " ")
-    assert "This level cannot be told: no muscle ends above C3." in texts
+    assert "This level is not known: no muscle ends above C3." in texts
     assert [len(ax.patches) for ax in figure.axes[1:]] == [15, 14, 14]  # a scale bar
 
 

@@ -176,7 +176,7 @@ def test_one_bad_scan_stops_no_other(tmp_path):
         "sub-d": ("sub-d_dseg.nii.gz", "exchanged", "renumber"),
         "sub-e": ("sub-e_dseg.nii.gz", "not readable"),
         "sub-f": ("2 masks", "keep one"),
-        "sub-g": ("sub-g_dseg.nii.gz", "no level can be told", "Give a map"),
+        "sub-g": ("sub-g_dseg.nii.gz", "no level is known", "Give a map"),
         "sub-j": ("sub-j_fat", "partner"),
     }.items():
         assert all(part in messages.pop(scan) for part in [parts[0]]), scan

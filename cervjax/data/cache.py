@@ -238,7 +238,7 @@ def _prepare(
         at = rng.choice(at, min(len(at), VOXELS_PER_CLASS), replace=False)
         indices = np.unravel_index(at, labels.shape)
         voxels[str(label)] = np.stack(indices, axis=-1).astype(np.uint16)
-    sides = exchanged_sides({int(label): at for label, at in voxels.items()})
+    sides = exchanged_sides(labels)
     details = {
         "name": scan.scan.name,
         "files": {role: str(path) for role, path in _inputs(scan).files.items()},

@@ -90,8 +90,7 @@ def read_masked(scan: Scan, candidates: Sequence[Path]) -> Masked:
             f"{error}. A mask has labels 0-14 on the scan's own grid, and at least one "
             "muscle, as cervjax infer writes it"
         ) from error
-    at = {int(k): np.argwhere(labels == k) for k in np.unique(labels[labels > 0])}
-    if wrong := exchanged_sides(at):
+    if wrong := exchanged_sides(labels):
         raise ValueError(
             f"{mask}: {wrong}; a figure of it would show the wrong sides, "
             "renumber the labels"

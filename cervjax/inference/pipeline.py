@@ -13,8 +13,6 @@ from cervjax.figures.quality import qc_figure, save_png
 from cervjax.inference import results
 from cervjax.inference.segment import (
     device_name,
-    label_warnings,
-    measure_images,
     prepare_images,
     segment_prepared,
 )
@@ -24,6 +22,7 @@ from cervjax.io.files import sha256_of_file
 from cervjax.io.nifti import write_labels
 from cervjax.io.scans import Problem, Scan
 from cervjax.measurement.calibration import Calibration, calibrated
+from cervjax.measurement.scan import label_warnings, measure_scan
 from cervjax.model.weights import Weights
 from cervjax.preprocessing.pipeline import Prepared, Recipe
 
@@ -215,7 +214,7 @@ def _measure_and_write(
     assert work.found is not None
     started = time.perf_counter()
     images, found = work.images, work.found
-    rows, slices = measure_images(images, found)
+    rows, slices = measure_scan(found.labels, images, found.confidence)
     if calibration is not None:
         rows = calibrated(rows, calibration)
     warnings = [

@@ -1,19 +1,16 @@
-"""One scan: from images to labels, and from labels to measurements."""
+"""One scan: from images to labels."""
 
 import time
 from dataclasses import replace
-from typing import Any
 
 import jax
 import numpy as np
 import psutil
 
-from cervjax.anatomy import MUSCLES
 from cervjax.inference.sliding_window import segment_windows, segment_windows_at
 from cervjax.inference.types import Segmentation, Settings
 from cervjax.inference.whole_volume import segment_whole, whole_memory_bytes
 from cervjax.io.dixon import DixonImages
-from cervjax.measurement.composition import measure, measure_slices
 from cervjax.model.dense_vnet import SIZE_MULTIPLE
 from cervjax.model.weights import Weights
 from cervjax.preprocessing.pipeline import Prepared, Recipe, prepare, unpad
@@ -113,47 +110,6 @@ def segment_prepared(
         return resample_labels(volume, shape, keep_last_plane=keep)
 
     return Segmentation(*map(back, found)), settings, warnings
-
-
-def measure_images(
-    images: DixonImages, found: Segmentation
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows per muscle, and per muscle and slice."""
-    grid, fat, water = images.grid, images.fat_water.fat, images.fat_water.water
-    common = {"voxel_volume_ml": grid.voxel_volume_ml, "confidence": found.confidence}
-    rows = measure(found.labels, fat, water, **common)
-    centre = [(n - 1) / 2 for n in found.labels.shape[:2]]
-    indices = np.arange(found.labels.shape[2])
-    positions = grid.affine[2, :2] @ centre + grid.affine[2, 2] * indices
-    slices = measure_slices(
-        found.labels,
-        fat,
-        water,
-        voxel_area_mm2=1000 * grid.voxel_volume_ml / grid.spacing_mm[2],
-        slice_positions_mm=positions + grid.affine[2, 3],
-        **common,
-    )
-    return rows, slices
-
-
-def label_warnings(labels: np.ndarray, rows: list[dict[str, Any]]) -> list[str]:
-    """Muscles that are absent, cut by the field of view, or on the wrong side."""
-    names = [m.key for m in MUSCLES]
-    absent = [n for n, row in zip(names, rows, strict=True) if not row["voxels"]]
-    cut = [n for n, row in zip(names, rows, strict=True) if row["touches_fov_edge"]]
-    per_x = np.stack([np.bincount(plane.ravel(), minlength=15) for plane in labels])
-    with np.errstate(invalid="ignore"):
-        x = (np.arange(len(labels)) @ per_x) / per_x.sum(0)
-    # x grows towards the patient's right; right labels are odd, left ones follow them
-    wrong = [m.abbreviation for m in MUSCLES[::2] if x[m.label] < x[m.label + 1]]
-    found = []
-    if absent:
-        found.append(f"not found: {', '.join(absent)}")
-    if cut:
-        found.append(f"touches the edge of the field of view: {', '.join(cut)}")
-    if wrong:
-        found.append(f"left lies right of right: {', '.join(wrong)}; check the sides")
-    return found
 
 
 def device_name() -> str:

@@ -7,14 +7,14 @@ the grid of the images. Nothing is guessed: two candidates for a scan are a `Pro
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Real, UInt8
+from jaxtyping import Integer, UInt8
 
-from cervjax.anatomy import NUM_CLASSES
+from cervjax.anatomy import MUSCLES, NUM_CLASSES
 from cervjax.io.filenames import read_name, stem_of
 from cervjax.io.files import walk_once
 from cervjax.io.nifti import NiftiError, NiftiImage, check_same_grid, read_nifti
@@ -187,19 +187,31 @@ def read_labels(
     return labels.astype(np.uint8)
 
 
-def exchanged_sides(voxels: Mapping[int, Real[np.ndarray, "n 3"]]) -> str:
+def exchanged_pairs(labels: Integer[np.ndarray, "x y z"]) -> tuple[list[str], int]:
+    """Muscles whose left one lies right of the right one, and how many have both.
+
+    Args:
+        labels: integers 0-14, (x, y, z) in RAS: x grows towards the patient's right.
+    """
+    per_x = np.stack([np.bincount(p.ravel(), minlength=NUM_CLASSES) for p in labels])
+    total = per_x.sum(0)
+    middle = (np.arange(len(labels)) @ per_x) / np.maximum(total, 1)
+    pairs = [m for m in MUSCLES[::2] if total[m.label] and total[m.label + 1]]
+    wrong = [m.abbreviation for m in pairs if middle[m.label] < middle[m.label + 1]]
+    return wrong, len(pairs)
+
+
+def exchanged_sides(labels: Integer[np.ndarray, "x y z"]) -> str:
     """A warning if most right muscles lie left of their partners, or nothing.
 
     Args:
-        voxels: per label, (n, 3) RAS indices of (some of) its voxels.
+        labels: integers 0-14, (x, y, z) in RAS.
     """
-    middle = {label: at[:, 0].mean() for label, at in voxels.items() if len(at)}
-    pairs = [k for k in range(1, NUM_CLASSES, 2) if k in middle and k + 1 in middle]
-    wrong = [k for k in pairs if middle[k] < middle[k + 1]]
-    if 2 * len(wrong) <= len(pairs):
+    wrong, pairs = exchanged_pairs(labels)
+    if 2 * len(wrong) <= pairs:
         return ""
     return (
-        f"left and right are exchanged in {len(wrong)} of {len(pairs)} pairs of "
+        f"left and right are exchanged in {len(wrong)} of {pairs} pairs of "
         "muscles: odd labels must be on the patient's right, even ones on the left "
         "(MuscleMap numbers them the other way round)"
     )

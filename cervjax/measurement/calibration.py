@@ -18,6 +18,15 @@ COLUMNS = {
     "volume_ml": "volume_calibrated_ml",
 }
 SLOPE_LIMITS = (0.1, 10.0)
+_UNREADABLE = (
+    OSError,
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,  # a number of 400 digits
+    RecursionError,  # brackets without end
+)
 
 
 class Calibration(NamedTuple):
@@ -37,7 +46,7 @@ def read_calibration(path: Path) -> Calibration:
     try:
         slopes = json.loads(path.read_text("utf-8"))["slopes"]
         flat = [(m, q, float(v)) for m, own in slopes.items() for q, v in own.items()]
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except _UNREADABLE as error:
         raise ValueError(
             f"{path}: not a calibration ({error!r}); give the calibration.json that "
             "'cervjax evaluate' writes"

@@ -22,7 +22,6 @@ from nibabel.orientations import (
 
 from cervjax.cli.main import main
 from cervjax.inference.segment import (
-    measure_images,
     prepare_images,
     segment_images,
 )
@@ -31,6 +30,7 @@ from cervjax.inference.whole_volume import bucket_shape
 from cervjax.io.dixon import read_scan
 from cervjax.io.pairing import find_scans
 from cervjax.io.scans import Scan
+from cervjax.measurement.scan import measure_scan
 from cervjax.model.weights import load_weights, save_weights
 
 ALL_ORIENTATIONS = [
@@ -60,7 +60,7 @@ def measured(scan: Scan, weights_path) -> tuple[list[dict], list[dict]]:
     weights = load_weights(weights_path)
     images = read_scan(scan)
     found, *_ = segment_images(images, weights, weights.card.recipe, Settings("whole"))
-    return measure_images(images, found)
+    return measure_scan(found.labels, images, found.confidence)
 
 
 def assert_same_row(got: dict, expected: dict) -> None:

@@ -10,6 +10,7 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff
 
 from cervjax.io.labels import (
     LabelledScan,
+    exchanged_pairs,
     exchanged_sides,
     find_labelled,
     read_labels,
@@ -299,10 +300,14 @@ def test_small_shift_is_the_same_grid(tmp_path):
 
 
 def test_exchanged_sides_are_noticed():
-    at = {k: np.array([[30 if k % 2 else 10, 5, 5]], np.uint16) for k in range(1, 15)}
-    assert exchanged_sides(at) == ""
-    swapped = {k: at[k + 1 if k % 2 else k - 1] for k in at}
-    assert "7 of 7 pairs" in exchanged_sides(swapped)
-    assert exchanged_sides(at | {1: at[2], 2: at[1]}) == ""  # one drawn oddly
-    assert "1 of 1 pairs" in exchanged_sides({1: at[2], 2: at[1], 5: at[5]})
-    assert exchanged_sides({}) == "" and exchanged_sides({1: at[1][:0]}) == ""
+    labels = np.zeros((40, 15, 3), np.uint8)
+    for k in range(1, 15):
+        labels[30 if k % 2 else 10, k, 1] = k
+    assert exchanged_sides(labels) == "" and exchanged_pairs(labels) == ([], 7)
+    assert "7 of 7 pairs" in exchanged_sides(labels[::-1])
+    one = labels.copy()
+    one[:, 1:3] = one[::-1, 1:3]  # one muscle drawn oddly
+    assert exchanged_sides(one) == "" and exchanged_pairs(one) == (["MFSS"], 7)
+    few = np.where(np.isin(labels, (1, 2, 5)), labels, 0)[::-1]
+    assert "1 of 1 pairs" in exchanged_sides(few)
+    assert exchanged_sides(0 * labels) == "" and exchanged_sides(labels[:20]) == ""

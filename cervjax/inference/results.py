@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cervjax import __version__
+from cervjax import NOTICE, __version__
 from cervjax.anatomy import itksnap_labels, slicer_colors
 from cervjax.io.files import write_atomically, write_csv
 from cervjax.io.scans import Scan
-from cervjax.model.weights import NOT_CLINICAL, Weights
+from cervjax.model.weights import Weights
 
 MEASUREMENTS = "measurements.csv"
 SLICES = "measurements_slices.csv"
@@ -90,7 +90,7 @@ def write_sidecar(
     source = {"fat_water_source": fat_water_source}
     content = {
         "Description": "14 neck muscles of Weber et al. 2021 (Table 1), dense V-Net",
-        "Limits": NOT_CLINICAL,
+        "Limits": NOTICE,
         "GeneratedBy": [{"Name": "cervjax", "Version": __version__, **_versions()}],
         "Scan": scan.name,
         "Sources": {role: str(path) for role, path in scan.files.items()},

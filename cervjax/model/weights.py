@@ -18,6 +18,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from cervjax import NOTICE
 from cervjax.anatomy import MUSCLES
 from cervjax.inference.test_time_augmentation import Passes
 from cervjax.io.files import write_atomically
@@ -35,7 +36,7 @@ from cervjax.preprocessing.pipeline import Recipe
 
 FILE_NAME = "weights.safetensors"
 LANDMARKS_NAME = "standardisation_models.txt"
-NOT_CLINICAL = "Research use only. Not for clinical use."
+
 SYNTHETIC = (
     "Trained on synthetic necks; not validated on patients; not for clinical use."
 )
@@ -75,7 +76,7 @@ class ModelCard:
     recipe: Recipe
     passes: Passes = 1
     slices_whole: bool = False
-    limits: str = NOT_CLINICAL
+    limits: str = NOTICE
     architecture: Architecture = PUBLISHED
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, str] = field(

@@ -19,13 +19,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cervjax import __version__
+from cervjax import NOTICE, __version__
 from cervjax.data.dataset import cache_folder, load_train_set
 from cervjax.data.windows import whole_volumes
 from cervjax.figures.quality import qc_figure, save_png
 from cervjax.io.files import write_atomically
 from cervjax.model.weights import (
-    NOT_CLINICAL,
     SYNTHETIC,
     ModelCard,
     load_weights,
@@ -276,7 +275,7 @@ class _Loop:
             f"{self.config.seed}, {judged} Dice {dice:.4f}",
             trained_on=self.data.description,
             licence="that of the data" if theirs else "Apache-2.0",
-            limits=NOT_CLINICAL if theirs else SYNTHETIC,
+            limits=NOTICE if theirs else SYNTHETIC,
             mode="whole",
             recipe=self.data.recipe,
         )

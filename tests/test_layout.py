@@ -53,14 +53,12 @@ STRANGERS = {
 }
 LARGE = {
     "cervjax/cli/infer.py add_arguments: lines",
-    "cervjax/cli/infer.py run: lines",
     "cervjax/cohort/assembly.py assemble: lines",
     "cervjax/cohort/page.py _outcome: lines",
     "cervjax/cohort/plots.py",
     "cervjax/cohort/report.py run: lines",
     "cervjax/data/windows.py windows: parameters",
     "cervjax/evaluation/tables.py",
-    "cervjax/figures/interactive.py interactive_page: lines",
     "cervjax/inference/pipeline.py run: parameters",
     "cervjax/inference/results.py write_sidecar: parameters",
     "cervjax/inference/sliding_window.py segment_windows_at: parameters",

@@ -1,145 +1,79 @@
-"""Two sets of masks of the same scans, compared scan by scan and muscle by muscle.
+"""Two masks of one scan, compared muscle by muscle.
 
-Predictions against references, or one rater's masks against another's. Nothing is
-resampled: both masks must lie on the grid of the scan.
+A prediction against a reference, or one rater's mask against another's. Nothing is
+resampled: both masks must lie on one grid.
 """
 
-import re
-from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from jaxtyping import Int, Integer
+from numpy.typing import ArrayLike
 
 from cervjax.anatomy import MUSCLES
-from cervjax.evaluation.overlap import (
-    MEASURES,
-    confusion,
-    overlap_measures,
-)
+from cervjax.evaluation.overlap import MEASURES, confusion, overlap_measures
+from cervjax.evaluation.pairs import Pair
 from cervjax.evaluation.surface_distance import SURFACE_MEASURES, surface_distances
+from cervjax.figures.checks import check_labels, check_spacing
 from cervjax.io.dixon import FatWater, read_scan
-from cervjax.io.labels import find_labelled, read_labels
-from cervjax.io.nifti import read_nifti
-from cervjax.io.pairing import find_scans
-from cervjax.io.scans import Scan
+from cervjax.io.labels import exchanged_sides, read_labels
+from cervjax.io.nifti import NiftiImage, read_nifti
 from cervjax.measurement.composition import measure
 
-_ENDING = re.compile(r"(?i)(?P<name>.+?)[-_](?:dseg|seg|labels?|mask)")
-_NIFTI = re.compile(r"(?i)(?P<stem>.+)\.nii(\.gz)?")
 
-
-class Pair(NamedTuple):
-    """One scan with two masks.
-
-    Attributes:
-        name: the scan's.
-        predicted: mask to judge, NIfTI file.
-        reference: mask to judge by.
-        scan: its images, or None: then there is no fat infiltration.
-    """
-
-    name: str
-    predicted: Path
-    reference: Path
-    scan: Scan | None
-
-
-@dataclass(frozen=True)
-class Excluded:
-    """A scan that is not compared, and why."""
-
-    scan: str
-    reason: str
-
-
-def find_pairs(
-    predicted: Path, reference: Path, images: Path | None = None
-) -> tuple[list[Pair], list[Excluded]]:
-    """Pairs the masks of two folders by the names of their scans.
-
-    ``a_dseg``, ``a_seg``, ``a_label`` and ``a_mask`` are masks of ``a``; in a folder
-    without such endings every NIfTI file is a mask, named as its scan.
+def evaluate(
+    predicted: ArrayLike | str | PathLike[str],
+    reference: ArrayLike | str | PathLike[str],
+    *,
+    spacing_mm: tuple[float, float, float] | None = None,
+) -> list[dict[str, Any]]:
+    """Dice, surface distances, volumes and more of a mask against a reference mask.
 
     Args:
-        predicted: folder of masks, such as that of ``infer.py``.
-        reference: labelled scans (see `labelled.LAYOUTS`), or a folder of masks.
-        images: the scans of ``reference``, if they lie elsewhere.
+        predicted: labels 0-14 (see `anatomy`), ``(x, y, z)`` with x to the patient's
+            right, y to the front and z to the head; or a NIfTI file, stored along any
+            axes.
+        reference: the same.
+        spacing_mm: voxel size of arrays; a file has its own.
 
     Returns:
-        Pairs, and the scans that have but one mask.
+        A row per muscle, as `compare_labels`; NaN where a muscle is in one mask only.
 
     Raises:
-        ValueError: nothing pairs, or a name occurs twice in a folder.
+        ValueError: no labels or other ones, no spacing, two grids, or exchanged sides.
     """
-    ours = find_masks(predicted)
-    scans: dict[str, Scan] = {}
-    theirs: dict[str, Path] = {}
-    problems: list[str] = []
-    if _holds_scans(reference):
-        labelled, found = find_labelled(reference)
-        scans = {one.scan.name: one.scan for one in labelled}
-        theirs = {one.scan.name: one.labels for one in labelled}
-        problems = [f"{p.scan}: {p.message}" for p in found]
-    theirs = theirs or find_masks(reference)
-    if images is not None:
-        scans = {scan.name: scan for scan in find_scans(images)[0]}
-    common = [name for name in theirs if name in ours]
-    if not common:
-        raise ValueError(
-            f"no scan has a mask in both {predicted} ({_some(ours)}) and {reference} "
-            f"({_some(theirs)}); a mask must be named as its scan: NAME_dseg.nii.gz"
-            + "".join(f"; {p}" for p in problems[:3])
-        )
-    pairs = [Pair(n, ours[n], theirs[n], scans.get(n)) for n in common]
-    excluded = [
-        *(Excluded(n, "no reference mask") for n in ours if n not in theirs),
-        *(Excluded(n, "no predicted mask") for n in theirs if n not in ours),
+    names = [
+        str(mask) if isinstance(mask, str | PathLike) else default
+        for mask, default in ((predicted, "predicted"), (reference, "reference"))
     ]
-    return pairs, excluded
-
-
-def find_masks(folder: Path) -> dict[str, Path]:
-    """Masks in a folder and its sub-folders, by the name of their scan, in order.
-
-    Raises:
-        ValueError: not a folder, no NIfTI file in it, or two masks of one name.
-    """
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: not a folder; give the folder of the masks")
-    stems: dict[Path, str] = {}
-    for path in sorted(folder.rglob("*")):
-        match = _NIFTI.fullmatch(path.name)
-        if match and not path.name.startswith(".") and path.is_file():
-            stems[path] = match["stem"]
-    ended = {p: m["name"] for p, s in stems.items() if (m := _ENDING.fullmatch(s))}
-    by_name: defaultdict[str, list[Path]] = defaultdict(list)
-    for path, name in (ended or stems).items():
-        by_name[name].append(path)
-    if not by_name:
-        raise ValueError(f"{folder}: no NIfTI file in it; give the folder of the masks")
-    for name, paths in by_name.items():
-        if len(paths) > 1:
-            raise ValueError(
-                f"{folder}: {len(paths)} masks of {name}: "
-                f"{', '.join(map(str, paths[:4]))}; keep one of them"
-            )
-    return {name: paths[0] for name, paths in by_name.items()}
+    grid: NiftiImage | None = None
+    maps: list[np.ndarray] = []
+    for mask in (predicted, reference):
+        if isinstance(mask, str | PathLike):
+            grid = grid or read_nifti(Path(mask), may_be_constant=True)
+            maps.append(read_labels(Path(mask), grid, may_be_empty=True))
+        else:
+            maps.append(np.asarray(mask))
+            check_labels(maps[-1])
+    spacing_mm = spacing_mm if grid is None else grid.spacing_mm
+    if spacing_mm is None:
+        raise ValueError("spacing_mm is missing: give the voxel size of the arrays")
+    check_spacing(spacing_mm)
+    check_sides(*maps, *names)
+    return compare_labels(*maps, tuple(spacing_mm))
 
 
 def compare(pair: Pair) -> list[dict[str, Any]]:
     """The measures of one scan: a row per muscle.
 
     Returns:
-        Rows with scan, label, muscle, side, voxels TP, FP, FN and TN,
-        `overlap.MEASURES`, `surface_distance.SURFACE_MEASURES`, and ``volume_ml`` and
-        ``mfi_percent`` as ``predicted_...`` and ``reference_...``
-        (both measured on the same images; NaN without images or muscle).
+        ``scan``, then as `compare_labels`.
 
     Raises:
-        ValueError: a file cannot be used, or the grids differ.
+        ValueError: a file cannot be used, the grids differ, or sides are exchanged.
     """
     measured: FatWater | None = None
     if pair.scan is not None:
@@ -151,32 +85,101 @@ def compare(pair: Pair) -> list[dict[str, Any]]:
         read_labels(path, grid, may_be_empty=True)
         for path in (pair.predicted, pair.reference)
     )
+    check_sides(predicted, reference, str(pair.predicted), str(pair.reference))
+    rows = compare_labels(predicted, reference, grid.spacing_mm, measured)
+    return [{"scan": pair.name} | row for row in rows]
+
+
+def compare_labels(
+    predicted: Integer[np.ndarray, "x y z"],
+    reference: Integer[np.ndarray, "x y z"],
+    spacing_mm: tuple[float, float, float],
+    measured: FatWater | None = None,
+) -> list[dict[str, Any]]:
+    """The measures of two label maps: a row per muscle.
+
+    Args:
+        predicted: labels 0-14.
+        reference: the same.
+        spacing_mm: voxel size.
+        measured: images to measure fat infiltration on.
+
+    Returns:
+        Rows with label, muscle, side, voxels tp, fp, fn and tn, `overlap.MEASURES`,
+        `surface_distance.SURFACE_MEASURES`, and ``volume_ml`` and ``mfi_percent`` as
+        ``predicted_...`` and ``reference_...`` (both measured on the same images; NaN
+        without images or muscle).
+
+    Raises:
+        ValueError: the shapes differ.
+    """
     counts = confusion(predicted, reference)
     columns = overlap_measures(counts)
-    columns |= surface_distances(predicted, reference, grid.spacing_mm)
-    both = np.diag(counts)
-    rows = [
-        {
-            "scan": pair.name,
-            "label": m.label,
-            "muscle": m.abbreviation,
-            "side": m.side,
-            "tp": int(both[m.label]),
-            "fp": int(counts[:, m.label].sum() - both[m.label]),
-            "fn": int(counts[m.label].sum() - both[m.label]),
+    columns |= surface_distances(predicted, reference, spacing_mm)
+    voxel_ml = float(np.prod(spacing_mm)) / 1000
+    sizes = [[*_sizes(m, measured, voxel_ml)] for m in (predicted, reference)]
+    rows = []
+    for k, muscle in enumerate(MUSCLES):
+        row = {
+            "label": muscle.label,
+            "muscle": muscle.abbreviation,
+            "side": muscle.side,
+            **_voxels(counts, muscle.label),
         }
-        for m in MUSCLES
-    ]
-    for row in rows:
-        row["tn"] = int(counts.sum() - row["tp"] - row["fp"] - row["fn"])
-        for name in (*MEASURES, *SURFACE_MEASURES):
-            row[name] = float(columns[name][row["label"] - 1])
-    for who, mask in (("predicted", predicted), ("reference", reference)):
-        for row, (volume, mfi) in zip(
-            rows, _sizes(mask, measured, grid.voxel_volume_ml), strict=True
-        ):
-            row[f"{who}_volume_ml"], row[f"{who}_mfi_percent"] = volume, mfi
+        row |= {n: float(columns[n][k]) for n in (*MEASURES, *SURFACE_MEASURES)}
+        for who, size in zip(("predicted", "reference"), sizes, strict=True):
+            row[f"{who}_volume_ml"], row[f"{who}_mfi_percent"] = size[k]
+        rows.append(row)
     return rows
+
+
+def check_sides(
+    predicted: Integer[np.ndarray, "x y z"],
+    reference: Integer[np.ndarray, "x y z"],
+    predicted_name: str = "predicted",
+    reference_name: str = "reference",
+) -> None:
+    """Does nothing if both masks number left and right muscles as the paper does.
+
+    A Dice of 0 in every muscle would not tell why. Two masks that are both exchanged
+    agree, but their tables would name every muscle's side wrongly.
+
+    Args:
+        predicted: labels 0-14, x to the patient's right.
+        reference: the same.
+        predicted_name: its file, for messages.
+        reference_name: the same.
+
+    Raises:
+        ValueError: in a mask the right muscles lie left of the left ones, or most
+            muscles of the prediction lie where the reference has their partners.
+    """
+    advice = "renumber the labels, or flip the mask"
+    for labels, name in ((predicted, predicted_name), (reference, reference_name)):
+        if wrong := exchanged_sides(labels):
+            raise ValueError(f"{name}: {wrong}; {advice}")
+    own, other = _overlap_with_partners(confusion(predicted, reference))
+    if other > own:
+        raise ValueError(
+            f"{predicted_name}: left and right are exchanged: {other} of its muscles "
+            f"overlap the partner on the other side in {reference_name} more than "
+            f"themselves, {own} do not; {advice}"
+        )
+
+
+def _overlap_with_partners(counts: Int[np.ndarray, "15 15"]) -> tuple[int, int]:
+    """How many muscles overlap themselves, and how many rather their partners."""
+    labels = np.arange(1, len(counts))
+    partners = np.where(labels % 2, labels + 1, labels - 1)
+    own, other = counts[labels, labels], counts[labels, partners]
+    return int((own > other).sum()), int((other > own).sum())
+
+
+def _voxels(counts: Int[np.ndarray, "15 15"], label: int) -> dict[str, int]:
+    """True and false positives and negatives of a label."""
+    tp = int(counts[label, label])
+    fp, fn = int(counts[:, label].sum()) - tp, int(counts[label].sum()) - tp
+    return {"tp": tp, "fp": fp, "fn": fn, "tn": int(counts.sum()) - tp - fp - fn}
 
 
 def _sizes(
@@ -189,12 +192,3 @@ def _sizes(
         return
     for row in measure(mask, measured.fat, measured.water, voxel_volume_ml=voxel_ml):
         yield row["volume_ml"], row["mfi_percent"]
-
-
-def _holds_scans(folder: Path) -> bool:
-    return folder.is_dir() and bool(find_scans(folder)[0])
-
-
-def _some(masks: dict[str, Path]) -> str:
-    names = ", ".join(list(masks)[:3])
-    return f"{len(masks)} masks: {names}{', ...' * (len(masks) > 3)}"

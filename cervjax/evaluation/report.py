@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from cervjax.evaluation.comparison import Excluded, Pair, compare, find_pairs
-from cervjax.evaluation.figures import (
-    bland_altman_figure,
-    correlation_figure,
-)
+from cervjax.evaluation.comparison import compare
+from cervjax.evaluation.figures import bland_altman_figure, correlation_figure
+from cervjax.evaluation.pairs import Excluded, Pair, find_pairs
 from cervjax.evaluation.tables import (
     QUANTITIES,
     column,

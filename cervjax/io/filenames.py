@@ -71,6 +71,9 @@ OUTPUT = re.compile(
     r"(?i)(.*[-_])?(dseg|seg|softseg|probseg|mask|labels?|levels?|pdff|ff|fatfrac"
     r"|r2star|niftynet_out)"
 )
+MASK_ENDINGS = ("dseg", "seg", "label", "labels", "mask")
+MASK = re.compile(rf"(?i)(?P<name>.+?)[-_](?:{'|'.join(MASK_ENDINGS)})")
+"""The name of a mask, without extension, and of the scan that it is of."""
 NOT_MAGNITUDE = re.compile(
     r"(?i).*_(ph|phmag|real|imaginary|t2s)|(.*_)?part-(phase|real|imag)(_.*)?"
 )

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from cervjax.anatomy import MUSCLES, NUM_CLASSES
-from cervjax.io.filenames import read_name, stem_of
+from cervjax.io.filenames import MASK_ENDINGS, read_name, stem_of
 from cervjax.io.files import walk_once
 from cervjax.io.nifti import NiftiError, NiftiImage, check_same_grid, read_nifti
 from cervjax.io.pairing import find_scans
@@ -32,7 +32,6 @@ LAYOUTS = (
 WHOLE_NUMBER_TOLERANCE = 1e-3
 """Scale factors (SPM writes label maps with them) do not give exact integers back."""
 
-_ENDINGS = ("dseg", "seg", "label", "labels", "mask")
 _EXTENSIONS = (".nii.gz", ".nii")
 _DERIVED = re.compile(r"(?P<name>.+)_dseg")
 _SUBJECT = re.compile(r"(?<![^\W_])sub-[A-Za-z0-9]+")
@@ -241,7 +240,7 @@ def _places(scan: Scan) -> Iterator[Path]:
         folders = [folders[0].parent, *folders]
     for folder in folders:
         for key in dict.fromkeys((stem, scan.name)):
-            for ending in _ENDINGS:
+            for ending in MASK_ENDINGS:
                 name = "_".join(filter(None, (key, ending)))
                 yield from (folder / f"{name}{extension}" for extension in _EXTENSIONS)
 

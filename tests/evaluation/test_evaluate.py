@@ -9,7 +9,8 @@ import pytest
 from conftest import save_nifti, save_pair
 
 from cervjax.cli.main import main
-from cervjax.evaluation.comparison import compare, find_masks, find_pairs
+from cervjax.evaluation.comparison import compare, evaluate
+from cervjax.evaluation.pairs import find_masks, find_pairs
 from cervjax.evaluation.tables import differences, make_tables
 
 SHAPE = (28, 24, 10)
@@ -17,7 +18,7 @@ AFFINE = np.diag([0.7, 0.7, 3.0, 1.0])
 VOXEL_ML = 0.7 * 0.7 * 3 / 1000
 
 
-def evaluate(*arguments) -> int:
+def command(*arguments) -> int:
     return main(["evaluate", *map(str, arguments)])
 
 
@@ -27,10 +28,10 @@ def table(path) -> list[dict[str, str]]:
 
 
 def muscles(widths) -> np.ndarray:
-    """Label map: column k of the grid belongs to label k, ``widths[k - 1]`` deep."""
+    """Label k is ``widths[k - 1]`` voxels deep, right muscles right of left ones."""
     labels = np.zeros(SHAPE, np.uint8)
     for k, width in enumerate(widths, start=1):
-        labels[2 * (k - 1) : 2 * k - 1, 1 : 1 + width, 2:8] = k
+        labels[28 - 2 * k, 1 : 1 + width, 2:8] = k
     return labels
 
 
@@ -57,7 +58,7 @@ def study(tmp_path):
 
 
 def test_the_tables(study, capsys):
-    assert evaluate(study / "masks", study / "scans", "-o", study / "out") == 0
+    assert command(study / "masks", study / "scans", "-o", study / "out") == 0
     rows = table(study / "out" / "scans.csv")
     assert len(rows) == 4 * 14
     for row in rows:
@@ -108,14 +109,67 @@ def test_masks_stored_along_other_axes(study, axes):
     assert all(row["dice"] == 1 for row in rows)
 
 
-def test_mirrored_masks_are_wrong(study):
-    """A mask whose sides are exchanged overlaps nothing of its own label."""
-    path = study / "masks" / "s0_dseg.nii.gz"
-    labels = np.asarray(nib.load(path).dataobj)
+def swapped(labels: np.ndarray) -> np.ndarray:
+    """Numbered as MuscleMap does: odd is left, even is right."""
     partner = np.array([0, *[k + 1 if k % 2 else k - 1 for k in range(1, 15)]])
-    save_nifti(path, partner[labels].astype(np.uint8), AFFINE)
+    return partner[labels].astype(np.uint8)
+
+
+@pytest.mark.parametrize("which", [["masks"], ["scans"], ["masks", "scans"]])
+def test_exchanged_sides_are_refused(study, which):
+    """In either mask, and where both agree but name each muscle's side wrongly."""
+    for folder in which:
+        path = study / folder / "s0_dseg.nii.gz"
+        save_nifti(path, swapped(np.asarray(nib.load(path).dataobj)), AFFINE)
     pairs, _ = find_pairs(study / "masks", study / "scans")
-    assert all(row["dice"] == 0 for row in compare(pairs[0]))
+    with pytest.raises(ValueError, match="s0_dseg.*exchanged in 7 of 7.*MuscleMap"):
+        compare(pairs[0])
+
+
+def test_exchanged_sides_are_told_by_the_command(study, capsys):
+    for path in (study / "masks").glob("*.nii.gz"):
+        save_nifti(path, swapped(np.asarray(nib.load(path).dataobj)), AFFINE)
+    assert command(study / "masks", study / "scans", "-o", study / "out") == 2
+    assert "left and right are exchanged" in capsys.readouterr().out
+    assert not [*(study / "out").iterdir()]
+
+
+def test_exchanged_sides_of_one_half_are_refused():
+    """One muscle of each pair: only the reference can tell the side."""
+    labels = muscles([6] * 14)
+    one_half = np.where(labels % 2 == 1, labels, np.uint8(0))
+    with pytest.raises(ValueError, match="predicted: .*7 of its muscles overlap the"):
+        evaluate(swapped(one_half), one_half, spacing_mm=(1, 1, 1))
+
+
+def test_arrays_and_files_give_the_same_rows(study):
+    paths = study / "masks" / "s1_dseg.nii.gz", study / "scans" / "s1_dseg.nii.gz"
+    arrays = [np.asarray(nib.load(p).dataobj) for p in paths]
+    rows = evaluate(*arrays, spacing_mm=(0.7, 0.7, 3.0))
+    of_files = evaluate(*map(str, paths))
+    for row, other in zip(rows, of_files, strict=True):
+        assert row == pytest.approx(other, nan_ok=True)
+    assert [row["label"] for row in rows] == list(range(1, 15))
+    assert all(0 < row["dice"] < 1 < row["volume_ratio"] for row in rows)
+    assert all(0 < row["surface_distance_mm"] < row["hausdorff95_mm"] for row in rows)
+    assert rows[0]["reference_volume_ml"] == pytest.approx(
+        (arrays[1] == 1).sum() * VOXEL_ML
+    )
+
+
+@pytest.mark.parametrize(
+    "masks, spacing, message",
+    [
+        ((muscles([6] * 14),) * 2, None, "spacing_mm is missing"),
+        ((muscles([6] * 14), muscles([6] * 14)[1:]), (1, 1, 1), "differ in shape"),
+        ((muscles([6] * 14), np.full(SHAPE, 15)), (1, 1, 1), "must be 0-14"),
+        ((muscles([6] * 14), np.zeros(SHAPE)), (1, 1, 1), "must be integers"),
+        ((muscles([6] * 14),) * 2, (1, 1), "three positive numbers"),
+    ],
+)
+def test_what_cannot_be_evaluated(masks, spacing, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(*masks, spacing_mm=spacing)
 
 
 def test_without_images(study, capsys):
@@ -124,17 +178,17 @@ def test_without_images(study, capsys):
         (study / "images").mkdir(exist_ok=True)
         path.rename(study / "images" / path.name)
     where = study / "masks", study / "scans", "-o", study / "out"
-    assert evaluate(*where) == 0
+    assert command(*where) == 0
     assert "no fat infiltration" in capsys.readouterr().out
     assert not table(study / "out" / "scans.csv")[0]["predicted_mfi_percent"]
     assert not (study / "out" / "figure3_mfi.png").exists()
-    assert evaluate(*where, "--images", study / "images") == 0
+    assert command(*where, "--images", study / "images") == 0
     assert float(table(study / "out" / "scans.csv")[0]["predicted_mfi_percent"]) > 0
 
 
 def test_another_set_of_predictions(study):
     where = study / "masks", study / "scans", "-o", study / "out"
-    assert evaluate(*where, "--compare", study / "scans") == 0
+    assert command(*where, "--compare", study / "scans") == 0
     rows = table(study / "out" / "differences.csv")
     dice = [r for r in rows if r["measure"] == "dice"]
     assert len(dice) == 14
@@ -159,7 +213,7 @@ def test_one_bad_scan_is_told_and_the_others_are_done(study, capsys):
         study / "masks" / "s1_dseg.nii.gz", np.asarray(image.dataobj)[:-1], AFFINE
     )
     save_nifti(study / "masks" / "alone_dseg.nii.gz", muscles([6] * 14), AFFINE)
-    assert evaluate(study / "masks", study / "scans", "-o", study / "out") == 1
+    assert command(study / "masks", study / "scans", "-o", study / "out") == 1
     assert "FAILED s1" in capsys.readouterr().out
     reasons = {r["scan"]: r["reason"] for r in table(study / "out" / "exclusions.csv")}
     assert reasons["alone"] == "no reference mask" and "shape" in reasons["s1"]
@@ -168,7 +222,7 @@ def test_one_bad_scan_is_told_and_the_others_are_done(study, capsys):
 
 def test_an_empty_prediction_counts(study):
     save_nifti(study / "masks" / "s2_dseg.nii.gz", np.zeros(SHAPE, np.uint8), AFFINE)
-    assert evaluate(study / "masks", study / "scans", "-o", study / "out") == 0
+    assert command(study / "masks", study / "scans", "-o", study / "out") == 0
     row = table(study / "out" / "table4.csv")[0]
     assert (row["dice_n"], row["ppv_n"], row["tpr_n"]) == ("4", "3", "4")
     assert float(row["dice_mean"]) < 0.76
@@ -196,7 +250,7 @@ def test_an_empty_prediction_counts(study):
 )
 def test_bad_folders(study, capsys, hint, message):
     hint(study)
-    assert evaluate(study / "masks", study / "scans", "-o", study / "out") == 2
+    assert command(study / "masks", study / "scans", "-o", study / "out") == 2
     assert message in capsys.readouterr().err
 
 

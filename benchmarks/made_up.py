@@ -11,7 +11,8 @@ import nibabel as nib
 import numpy as np
 from flax.traverse_util import unflatten_dict
 
-from cervjax.model.weights import ModelCard, expected_shapes, save_weights
+from cervjax.model.card import ModelCard
+from cervjax.model.weights import expected_shapes, save_weights
 from cervjax.preprocessing.pipeline import Recipe
 
 # The published landmarks' shape, rounded: air, muscle around 3, fat up to 100.

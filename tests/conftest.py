@@ -24,8 +24,9 @@ import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
 
+from cervjax.model.card import ModelCard
 from cervjax.model.dense_vnet import PUBLISHED, Architecture
-from cervjax.model.weights import ModelCard, expected_shapes, save_weights
+from cervjax.model.weights import expected_shapes, save_weights
 from cervjax.preprocessing.pipeline import Recipe
 
 jax.config.update("jax_num_cpu_devices", 2)

@@ -43,31 +43,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Turns a NiftyNet checkpoint into a weights file, or the other way round."""
     from cervjax.evaluation.tables import in_brief
-    from cervjax.model.niftynet_checkpoint import write_network
-    from cervjax.model.weights import LANDMARKS_NAME, load_weights, save_weights
-    from cervjax.preprocessing.histogram import format_landmarks
+    from cervjax.model.weights import (
+        checkpoint_files,
+        load_weights,
+        save_checkpoint,
+        save_weights,
+    )
 
-    weights = load_weights(args.source, args.landmarks)
     target: Path = args.target
-    if target.exists() or Path(f"{target}.index").exists():
-        raise ValueError(f"{target} is there already; give another name")
+    to_file = target.suffix == ".safetensors"
+    files = (target,) if to_file else checkpoint_files(target)
+    there = [str(file) for file in files if file.exists()]
+    if there:
+        raise ValueError(
+            f"{', '.join(there)} is there already and is not overwritten; give another "
+            "name or folder"
+        )
+    weights = load_weights(args.source, args.landmarks)
+    changes = {"name": args.name, "source": args.source_note, "tta": args.tta}
+    changes = {name: value for name, value in changes.items() if value}
+    if args.accuracy is not None:
+        muscles = in_brief(args.accuracy)
+        changes["accuracy"] = {"data": args.accuracy_of, "muscles": muscles}
+    card = replace(weights.card, **changes)
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.suffix == ".safetensors":
-        card = replace(weights.card, name=args.name or weights.card.name)
-        if args.source_note:
-            card = replace(card, source=args.source_note)
-        if args.tta:
-            card = replace(card, passes=args.tta)
-        if args.accuracy is not None:
-            about = {"data": args.accuracy_of, "muscles": in_brief(args.accuracy)}
-            card = replace(card, accuracy=about)
-        digest = save_weights(target, weights.variables, card)
-        print(f"{target}: sha256 {digest}")
-        return OK
-    landmarks = target.parent / LANDMARKS_NAME
-    if landmarks.exists():
-        raise ValueError(f"{landmarks} is there already; give another folder")
-    write_network(target, weights.variables)
-    landmarks.write_text(format_landmarks(weights.card.recipe.landmarks))
-    print(f"{target}.index, {target}.data-00000-of-00001, {landmarks}")
+    save = save_weights if to_file else save_checkpoint
+    digest = save(target, weights.variables, card)
+    print(f"{', '.join(map(str, files))}: sha256 {digest}")
     return OK

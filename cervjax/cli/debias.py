@@ -55,9 +55,9 @@ def run(args: argparse.Namespace) -> int:
     weights = load_weights(args.source)
     card = weights.card
     if args.tta:
-        card = replace(card, passes=args.tta)
+        card = replace(card, tta=args.tta)
     if args.snap_slice_ends:
-        card = replace(card, slices_whole=True)
+        card = replace(card, snap_slice_ends=True)
     weights = weights._replace(card=card)
     scans = []
     for folder in args.scans:

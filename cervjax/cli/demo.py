@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
     from cervjax.inference.pipeline import run as segment_scans
     from cervjax.inference.types import Settings
     from cervjax.io.pairing import find_scans
-    from cervjax.model.weights import SHIPPED, SYNTHETIC, load_weights
+    from cervjax.model.card import SYNTHETIC
+    from cervjax.model.weights import SHIPPED, load_weights
     from cervjax.phantom.dataset import write_dataset
 
     use_device(None)

@@ -7,13 +7,10 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from cervjax.io.dixon import Measured
+from cervjax.model.card import Mode, ModelCard, Tta
 from cervjax.model.dense_vnet import SIZE_MULTIPLE
-from cervjax.model.weights import ModelCard
 
-Mode = Literal["whole", "sliding_window"]
 Stitch = Literal["logits", "labels"]
-Versions = Literal[1, 2, 4]
-"""Of a volume, over which test-time augmentation averages."""
 Size = tuple[int, int, int]
 """Voxels along x, y and z."""
 
@@ -59,7 +56,7 @@ class Settings:
     border: Size = (8, 8, 8)
     predict_border: bool = False
     stitch: Stitch = "logits"
-    tta: Versions = 1
+    tta: Tta = 1
     snap_slice_ends: bool = False
     batch_size: int = 1
     max_memory_gb: float | None = None
@@ -70,7 +67,7 @@ class Settings:
         for name, allowed in (
             ("mode", get_args(Mode)),
             ("stitch", get_args(Stitch)),
-            ("tta", get_args(Versions)),
+            ("tta", get_args(Tta)),
             ("measure_on", get_args(Measured)),
         ):
             if getattr(self, name) not in allowed:
@@ -104,14 +101,13 @@ class Settings:
             ValueError: as `Settings`.
         """
         given = {name: value for name, value in overrides.items() if value is not None}
-        own: Mode = "whole" if card.mode == "whole" else "sliding_window"
-        mode = given.get("mode", own)
-        niftynet = mode == own == "sliding_window"
+        mode = given.get("mode", card.mode)
+        niftynet = mode == card.mode == "sliding_window"
         defaults = {
             "mode": mode,
             "stitch": "labels" if niftynet else "logits",
-            "tta": card.passes,
-            "snap_slice_ends": card.slices_whole and not niftynet,
+            "tta": card.tta,
+            "snap_slice_ends": card.snap_slice_ends and not niftynet,
         }
         return cls(**{**defaults, **given})
 

@@ -60,12 +60,12 @@ class Architecture:
         """Raises ValueError unless all numbers are there and positive."""
         for field in fields(self):
             value = getattr(self, field.name)
-            many = len(field.default) if isinstance(field.default, tuple) else None
-            numbers = (value,) if many is None else value
-            fits = many in (None, len(numbers)) and isinstance(numbers, tuple)
-            if not (fits and all(isinstance(n, int) and n > 0 for n in numbers)):
+            many = len(field.default) if isinstance(field.default, tuple) else 1
+            numbers = value if isinstance(value, tuple) else (value,)
+            whole = all(isinstance(n, int) and n > 0 for n in numbers)
+            if not whole or len(numbers) != many:
                 raise ValueError(
-                    f"architecture: {field.name} must be {many or 1} whole numbers "
+                    f"architecture: {field.name} must be {many} whole numbers "
                     f"above 0, got {value!r}"
                 )
 

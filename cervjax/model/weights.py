@@ -2,15 +2,14 @@
 
 The header of the file holds the card (JSON) and a SHA-256 over card and tensors, which
 is verified on loading and shown on use. The same digest names a NiftyNet checkpoint
-before and after its conversion.
+before and after its conversion: there the card lies beside the checkpoint.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,11 +17,15 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from cervjax import NOTICE
-from cervjax.anatomy import MUSCLES
-from cervjax.inference.test_time_augmentation import Passes
 from cervjax.io.files import write_atomically
 from cervjax.model import niftynet_checkpoint as niftynet
+from cervjax.model.card import (
+    FORMAT,
+    ModelCard,
+    WeightsError,
+    card_from_json,
+    card_to_json,
+)
 from cervjax.model.dense_vnet import (
     INPUT_CHANNELS,
     PUBLISHED,
@@ -30,58 +33,15 @@ from cervjax.model.dense_vnet import (
     Architecture,
     DenseVNet,
 )
-from cervjax.model.tensor_bundle import CheckpointError
-from cervjax.preprocessing.histogram import read_landmarks
+from cervjax.model.tensor_bundle import DATA_SUFFIX, INDEX_SUFFIX, CheckpointError
+from cervjax.preprocessing.histogram import format_landmarks, read_landmarks
 from cervjax.preprocessing.pipeline import Recipe
 
 FILE_NAME = "weights.safetensors"
 LANDMARKS_NAME = "standardisation_models.txt"
-
-SYNTHETIC = (
-    "Trained on synthetic necks; not validated on patients; not for clinical use."
-)
+CARD_SUFFIX = ".card.json"
 SHIPPED = Path(__file__).with_name("digital_necks.safetensors")
 """The weights in the package."""
-
-
-class WeightsError(ValueError):
-    """Weights that are missing, damaged or of another network."""
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What a user must know of a set of weights.
-
-    Attributes:
-        name: short name.
-        source: where the numbers come from.
-        trained_on: the data.
-        licence: the terms of the weights.
-        mode: "whole" or "windows", how these weights are run unless told otherwise.
-        recipe: the preprocessing they were trained with.
-        passes: how often they are asked of a scan unless told otherwise, see `passes`.
-        slices_whole: slices at a muscle's ends are taken whole or not at all, see
-            `ends`; in mode "whole" only.
-        limits: what they must not be used for.
-        architecture: the network's numbers of layers and features.
-        accuracy: how good they are and on what, as `agreement.tables.in_brief` says.
-        labels: label value to muscle.
-    """
-
-    name: str
-    source: str
-    trained_on: str
-    licence: str
-    mode: Literal["whole", "windows"]
-    recipe: Recipe
-    passes: Passes = 1
-    slices_whole: bool = False
-    limits: str = NOTICE
-    architecture: Architecture = PUBLISHED
-    accuracy: Mapping[str, Any] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(
-        default_factory=lambda: {str(m.label): f"{m.name}, {m.side}" for m in MUSCLES}
-    )
 
 
 class Weights(NamedTuple):
@@ -103,8 +63,8 @@ def load_weights(path: str | Path, landmarks: str | Path | None = None) -> Weigh
     Args:
         path: a ``.safetensors`` file; a folder that holds ``weights.safetensors``; or
             the prefix of a checkpoint, such as ``models/model.ckpt-100000``.
-        landmarks: for a checkpoint only: its histogram landmarks; by default
-            ``standardisation_models.txt`` beside it or one folder up.
+        landmarks: for a checkpoint of NiftyNet's only: its histogram landmarks; by
+            default ``standardisation_models.txt`` beside it or one folder up.
 
     Raises:
         WeightsError: nothing there, damaged, or not this network.
@@ -112,12 +72,17 @@ def load_weights(path: str | Path, landmarks: str | Path | None = None) -> Weigh
     path = Path(path)
     prefix = niftynet.checkpoint_prefix(path)
     if prefix is not None:
-        return _load_checkpoint(prefix, landmarks)
+        beside = Path(f"{prefix}{CARD_SUFFIX}")
+        if not beside.is_file():
+            return _load_niftynets(prefix, landmarks)
+        path = beside
     if landmarks is not None:
         raise WeightsError(
-            f"{path}: landmarks go with a NiftyNet checkpoint only, a weights "
-            "file carries its own"
+            f"{path}: landmarks go with a checkpoint of NiftyNet's own only; this card "
+            "has its own: leave out --landmarks"
         )
+    if prefix is not None:
+        return _load_checkpoint(prefix, path)
     file = path / FILE_NAME if path.is_dir() else path
     if not file.is_file():
         raise WeightsError(
@@ -133,12 +98,43 @@ def save_weights(
 ) -> str:
     """Writes weights and card atomically; returns the SHA-256."""
     tensors = _tensors(variables)
-    text = json.dumps(asdict(card), sort_keys=True)
+    text = card_to_json(card)
     digest = _digest(tensors, text)
-    metadata = {"format": "cervjax-1", "card": text, "sha256": digest}
+    metadata = {"format": FORMAT, "card": text, "sha256": digest}
     content = save(tensors, metadata)  # save_file would leave a file of mode 0600
     write_atomically(path, lambda part: part.write_bytes(content))
     return digest
+
+
+def save_checkpoint(
+    prefix: str | Path, variables: Mapping[str, Any], card: ModelCard
+) -> str:
+    """Writes the files of `checkpoint_files`; returns the SHA-256.
+
+    `load_weights` gives back the same variables, card and digest. NiftyNet reads the
+    checkpoint and the landmarks, and knows nothing of the card.
+    """
+    niftynet.write_network(prefix, variables, card.architecture)
+    digest = _digest(_tensors(variables), card_to_json(card))
+    record = {
+        "format": FORMAT,
+        "card": json.loads(card_to_json(card)),
+        "sha256": digest,
+    }
+    content = json.dumps(record, indent=1, sort_keys=True) + "\n"
+    landmarks = format_landmarks(card.recipe.landmarks)
+    *_, card_file, landmarks_file = checkpoint_files(prefix)
+    write_atomically(card_file, lambda part: part.write_text(content))
+    write_atomically(landmarks_file, lambda part: part.write_text(landmarks))
+    return digest
+
+
+def checkpoint_files(prefix: str | Path) -> tuple[Path, Path, Path, Path]:
+    """What `save_checkpoint` writes: index, tensors, card, landmarks."""
+    index, data, card = (
+        Path(f"{prefix}{suffix}") for suffix in (INDEX_SUFFIX, DATA_SUFFIX, CARD_SUFFIX)
+    )
+    return index, data, card, index.with_name(LANDMARKS_NAME)
 
 
 def expected_shapes(
@@ -159,27 +155,36 @@ def _load_file(file: Path) -> Weights:
         with safe_open(file, framework="numpy") as content:
             metadata = content.metadata() or {}
             tensors = {name: content.get_tensor(name) for name in content.keys()}
-        card = _card(json.loads(metadata["card"]))
     except (SafetensorError, OSError) as error:
         raise WeightsError(
             f"{file}: not a readable safetensors file ({error}); copy it again"
         ) from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(
-            f"{file}: has no valid model card ({error!r}); make it with "
-            "'cervjax convert' or by training"
-        ) from error
+    card = card_from_json(metadata.get("card", ""), metadata.get("format"), file)
     _check_shapes(tensors, card.architecture, file)
+    # Over the text as it was written.
     digest = _digest(tensors, metadata["card"])
-    if digest != metadata.get("sha256"):
-        raise WeightsError(
-            f"{file}: checksum is {digest[:12]}..., its header says "
-            f"{str(metadata.get('sha256'))[:12]}...; the file is damaged or was edited"
-        )
+    _check_digest(digest, metadata.get("sha256"), file)
     return Weights(unflatten_dict(tensors, sep="/"), card, digest)
 
 
-def _load_checkpoint(prefix: Path, landmarks: str | Path | None) -> Weights:
+def _load_checkpoint(prefix: Path, card_file: Path) -> Weights:
+    """A checkpoint of `save_checkpoint`."""
+    try:
+        record = json.loads(card_file.read_text())
+        text, version, sha256 = (record[k] for k in ("card", "format", "sha256"))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{card_file}: not a readable model card ({error!r}); copy it again, or "
+            "remove it to have the checkpoint read as NiftyNet's own"
+        ) from error
+    card = card_from_json(json.dumps(text), version, card_file)
+    variables, tensors = _read_network(prefix, card.architecture)
+    digest = _digest(tensors, card_to_json(card))
+    _check_digest(digest, sha256, card_file)
+    return Weights(variables, card, digest)
+
+
+def _load_niftynets(prefix: Path, landmarks: str | Path | None) -> Weights:
     places = [prefix.parent / LANDMARKS_NAME, prefix.parent.parent / LANDMARKS_NAME]
     found = [Path(landmarks)] if landmarks else [p for p in places if p.is_file()]
     if not found:
@@ -197,17 +202,23 @@ def _load_checkpoint(prefix: Path, landmarks: str | Path | None) -> Weights:
         source="NiftyNet checkpoint",
         trained_on="not recorded in the checkpoint",
         licence="that of the checkpoint (the weights published in 2021: GPL-3.0)",
-        mode="windows",
+        mode="sliding_window",
         recipe=recipe,
     )
+    variables, tensors = _read_network(prefix, card.architecture)
+    return Weights(variables, card, _digest(tensors, card_to_json(card)))
+
+
+def _read_network(
+    prefix: Path, architecture: Architecture
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     try:
-        variables = niftynet.read_network(prefix)
+        variables = niftynet.read_network(prefix, architecture)
     except CheckpointError as error:
         raise WeightsError(str(error)) from error
     tensors = _tensors(variables)
-    _check_shapes(tensors, card.architecture, prefix)
-    digest = _digest(tensors, json.dumps(asdict(card), sort_keys=True))
-    return Weights(variables, card, digest)
+    _check_shapes(tensors, architecture, prefix)
+    return variables, tensors
 
 
 def _check_shapes(
@@ -225,6 +236,15 @@ def _check_shapes(
             raise WeightsError(f"{file}: {name} holds NaN or infinite numbers")
 
 
+def _check_digest(digest: str, recorded: str | None, file: Path) -> None:
+    if digest != recorded:
+        raise WeightsError(
+            f"{file}: checksum of card and tensors is {digest[:12]}..., recorded is "
+            f"{str(recorded)[:12]}...; they are damaged, were edited, or do not belong "
+            "together; copy them again"
+        )
+
+
 def _tensors(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     flat = flatten_dict({k: variables[k] for k in ("params", "batch_stats")}, sep="/")
     return {
@@ -239,17 +259,3 @@ def _digest(tensors: Mapping[str, np.ndarray], card: str) -> str:
         digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
         digest.update(tensor.tobytes())
     return digest.hexdigest()
-
-
-def _card(fields: dict[str, Any]) -> ModelCard:
-    recipe = fields.pop("recipe")
-    landmarks = {k: tuple(v) for k, v in recipe.pop("landmarks").items()}
-    recipe = Recipe(landmarks=landmarks, **_with_tuples(recipe))
-    # Cards of before `architecture` are of the published network.
-    architecture = Architecture(**_with_tuples(fields.pop("architecture", {})))
-    return ModelCard(recipe=recipe, architecture=architecture, **fields)
-
-
-def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no tuples."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

@@ -76,7 +76,7 @@ def balance(
     for scan in scans:
         cases.append(_case(weights, scan))
         log(f"  {scan.scan.name}")
-    padding, whole = weights.card.recipe.padding, weights.card.slices_whole
+    padding, whole = weights.card.recipe.padding, weights.card.snap_slice_ends
     shift, slope = np.zeros(7), np.full(7, 0.5)
     tried: list[tuple[np.ndarray, np.ndarray]] = []
     for number in range(rounds):
@@ -109,7 +109,7 @@ def _case(weights: Weights, scan: LabelledScan) -> _Case:
     recipe = weights.card.recipe
     prepared = prepare_images(images, recipe, Settings("whole"))
     logits = whole_logits(
-        weights.variables, prepared.image, recipe.padding, passes=weights.card.passes
+        weights.variables, prepared.image, recipe.padding, passes=weights.card.tta
     )
     counts = np.bincount(reference.reshape(-1), minlength=NUM_CLASSES)
     return _Case(logits, prepared.image.shape[:3], reference.shape, counts)

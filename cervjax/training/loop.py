@@ -24,12 +24,8 @@ from cervjax.data.dataset import cache_folder, load_train_set
 from cervjax.data.windows import whole_volumes
 from cervjax.figures.quality import qc_figure, save_png
 from cervjax.io.files import write_atomically
-from cervjax.model.weights import (
-    SYNTHETIC,
-    ModelCard,
-    load_weights,
-    save_weights,
-)
+from cervjax.model.card import SYNTHETIC, ModelCard
+from cervjax.model.weights import load_weights, save_weights
 from cervjax.training import checkpoint, parallel
 from cervjax.training.config import (
     augmentation_seconds,

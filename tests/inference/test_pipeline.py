@@ -353,7 +353,7 @@ def test_slices_are_whole_as_the_card_says(
     monkeypatch.setattr("cervjax.inference.whole_volume.whole_ends", whole_ends)
     weights = load_weights(threshold_weights)
     path = tmp_path / "w.safetensors"
-    card = replace(weights.card, mode="whole", slices_whole=slices_whole)
+    card = replace(weights.card, mode="whole", snap_slice_ends=slices_whole)
     save_weights(path, weights.variables, card)
     scans, out = save_pair(tmp_path / "in", two_blobs), tmp_path / "out"
     window = ("--window", 64, 48, 24, "--border", 4, 4, 2)
@@ -375,7 +375,7 @@ def test_niftynets_windows_have_no_whole_slices(
 ):
     weights = load_weights(random_weights)
     path = tmp_path / "w.safetensors"
-    card = replace(weights.card, mode="windows", slices_whole=True)
+    card = replace(weights.card, mode="sliding_window", snap_slice_ends=True)
     save_weights(path, weights.variables, card)
     scans, out = save_pair(tmp_path / "in", two_blobs), tmp_path / "out"
     assert infer(scans, "-o", out, "--weights", path, "--snap-slice-ends") == 2

@@ -12,7 +12,8 @@ from cervjax.anatomy import LEFT_RIGHT_PERMUTATION, MUSCLES
 from cervjax.cli.main import main
 from cervjax.evaluation.overlap import confusion, dice_per_label
 from cervjax.io.nifti import write_volume
-from cervjax.model.weights import SHIPPED, SYNTHETIC, load_weights
+from cervjax.model.card import SYNTHETIC
+from cervjax.model.weights import SHIPPED, load_weights
 
 pytestmark = pytest.mark.xdist_group("shipped")
 

@@ -1,11 +1,14 @@
 import shutil
+from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
-from conftest import RECIPE, network_variables
+from conftest import RECIPE, SMALL, network_variables
 
 from cervjax.cli.main import main
+from cervjax.model.card import ModelCard, WeightsError
+from cervjax.model.dense_vnet import PUBLISHED, Architecture
 from cervjax.model.niftynet_checkpoint import (
     checkpoint_prefix,
     read_network,
@@ -19,8 +22,11 @@ from cervjax.model.tensor_bundle import (
 )
 from cervjax.model.weights import (
     LANDMARKS_NAME,
-    WeightsError,
+    SHIPPED,
+    Weights,
+    checkpoint_files,
     load_weights,
+    save_checkpoint,
     save_weights,
 )
 from cervjax.preprocessing.histogram import format_landmarks
@@ -84,7 +90,7 @@ def test_a_checkpoint_is_found_by_any_of_its_names(checkpoint):
         assert checkpoint_prefix(f"{checkpoint}{name}") == checkpoint
     assert checkpoint_prefix(checkpoint.parent) is None
     weights = load_weights(checkpoint)
-    assert weights.card.mode == "windows"
+    assert weights.card.mode == "sliding_window"
     assert same(weights.variables, network_variables())
     for channel, values in RECIPE.landmarks.items():
         np.testing.assert_allclose(weights.card.recipe.landmarks[channel], values)
@@ -98,6 +104,7 @@ def test_convert_goes_both_ways_and_keeps_the_digest(checkpoint, tmp_path, capsy
     assert first.sha256 in capsys.readouterr().out
     assert main(["convert", str(there), str(back)]) == 0
     assert load_weights(back).sha256 == first.sha256
+    assert load_weights(back).card == first.card
     for suffix in (".index", ".data-00000-of-00001"):
         original = checkpoint.with_name(checkpoint.name + suffix).read_bytes()
         assert back.with_name(back.name + suffix).read_bytes() == original
@@ -199,3 +206,92 @@ def test_genuine_checkpoint_is_rewritten_to_the_same_tensors(golden, tmp_path):
     assert all(np.array_equal(first[k], second[k]) for k in first)
     with pytest.raises(CheckpointError):
         read_network(tmp_path / "nothing")
+
+
+def test_a_checkpoint_and_back_loses_nothing(tmp_path, capsys):
+    """Preprocessing and settings are not NiftyNet's."""
+    prefix, again = tmp_path / "checkpoint" / "model.ckpt-0", tmp_path / "w.safetensors"
+    assert main(["convert", str(SHIPPED), str(prefix)]) == 0
+    assert main(["convert", str(prefix), str(again)]) == 0
+    shipped = load_weights(SHIPPED)
+    assert shipped.card.tta == 2 and shipped.card.snap_slice_ends
+    for path in (prefix, again):
+        weights = load_weights(path)
+        assert weights.card == shipped.card and weights.sha256 == shipped.sha256
+        assert same(weights.variables, shipped.variables)
+    assert again.read_bytes() == SHIPPED.read_bytes()
+    with pytest.raises(WeightsError, match="leave out --landmarks"):
+        load_weights(prefix, prefix.parent / LANDMARKS_NAME)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda text: text.replace('"tta": 1', '"tta": 4'), "do not belong together"),
+        (lambda text: text.replace('"tta": 1', '"tta": 3'), "tta must be one of"),
+        (lambda text: text.replace("cervjax-2", "cervjax-1"), "reads 'cervjax-2'"),
+        (lambda text: text[:99], "remove it to have"),
+        (lambda text: "[]", "remove it to have"),
+    ],
+)
+def test_the_card_beside_a_checkpoint_is_checked(tmp_path, damage, reason):
+    prefix = tmp_path / "model.ckpt-0"
+    weights = random_small()
+    save_checkpoint(prefix, weights.variables, weights.card)
+    assert load_weights(prefix).card == weights.card
+    file = tmp_path / "model.ckpt-0.card.json"
+    file.write_text(damage(file.read_text()))
+    with pytest.raises(WeightsError, match=reason):
+        load_weights(prefix)
+
+
+def test_a_card_beside_other_tensors_is_refused(tmp_path):
+    weights, prefix = random_small(), tmp_path / "model.ckpt-0"
+    save_checkpoint(prefix, weights.variables, weights.card)
+    write_network(prefix, network_variables(1, SMALL), SMALL)
+    with pytest.raises(WeightsError, match="do not belong together"):
+        load_weights(prefix)
+
+
+def random_small() -> Weights:
+    card = replace(ModelCard("a", "b", "c", "d", "whole", RECIPE), architecture=SMALL)
+    return Weights(network_variables(0, SMALL), card, "")
+
+
+def test_other_architectures_are_kept_in_the_file(tmp_path):
+    weights, file = random_small(), tmp_path / "small.safetensors"
+    digest = save_weights(file, weights.variables, weights.card)
+    loaded = load_weights(file)
+    assert loaded.sha256 == digest and loaded.card == weights.card
+    assert loaded.network.architecture == SMALL
+    save_weights(file, weights.variables, replace(weights.card, architecture=PUBLISHED))
+    with pytest.raises(WeightsError, match="not the weights of this network"):
+        load_weights(file)
+
+
+@pytest.mark.parametrize(
+    "numbers", [{"units": (1, 1)}, {"growth": 4}, {"stem": 0}, {"downs": (24, 2.5)}]
+)
+def test_architectures_that_cannot_be_are_refused(numbers):
+    with pytest.raises(ValueError, match="architecture: .* must be . whole number"):
+        Architecture(**numbers)
+
+
+def test_files_of_an_older_format_are_refused_and_told_what_to_do(tmp_path):
+    weights, file = random_small(), tmp_path / "old.safetensors"
+    save_weights(file, weights.variables, weights.card)
+    file.write_bytes(file.read_bytes().replace(b"cervjax-2", b"cervjax-1"))
+    with pytest.raises(WeightsError, match="'cervjax-1'.*make the weights again"):
+        load_weights(file)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_convert_looks_at_its_targets_before_the_work(
+    number, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("cervjax.model.weights.load_weights", None)  # not reached
+    there = checkpoint_files(tmp_path / "model.ckpt-0")[number]
+    there.write_text("mine")
+    assert main(["convert", str(SHIPPED), str(tmp_path / "model.ckpt-0")]) == 2
+    assert f"{there} is there already" in capsys.readouterr().err
+    assert [*tmp_path.iterdir()] == [there] and there.read_text() == "mine"

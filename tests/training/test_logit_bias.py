@@ -93,8 +93,8 @@ def test_a_muscle_can_have_its_own_ratio(monkeypatch, random_weights, tmp_path, 
     )
     note = "balanced to 0.99, LC to 0.97, TR to 1.02, on 1 scan(s) of scans"
     card = load_weights(target).card
-    assert note in card.source and card.slices_whole
-    assert not load_weights(random_weights).card.slices_whole
+    assert note in card.source and card.snap_slice_ends
+    assert not load_weights(random_weights).card.snap_slice_ends
 
 
 @pytest.mark.parametrize("given", ["LC", "LC=", "longus=1", "=1"])

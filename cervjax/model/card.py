@@ -1,0 +1,117 @@
+"""What a user must know of a set of weights: the model card, and its JSON."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from cervjax import NOTICE
+from cervjax.anatomy import MUSCLES
+from cervjax.model.dense_vnet import PUBLISHED, Architecture
+from cervjax.preprocessing.pipeline import Recipe
+
+Mode = Literal["whole", "sliding_window"]
+Tta = Literal[1, 2, 4]
+"""Of a volume, over which test-time augmentation averages."""
+
+FORMAT = "cervjax-2"
+"""Of cards and weights files; changes when their fields do."""
+SYNTHETIC = (
+    "Trained on synthetic necks; not validated on patients; not for clinical use."
+)
+
+
+class WeightsError(ValueError):
+    """Weights that are missing, damaged or of another network."""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a user must know of a set of weights.
+
+    Attributes:
+        name: short name.
+        source: where the numbers come from.
+        trained_on: the data.
+        licence: the terms of the weights.
+        mode: "whole" or "sliding_window", how the network is run unless told otherwise.
+        recipe: the preprocessing they were trained with.
+        tta: versions of a scan that test-time augmentation averages, unless told
+            otherwise: 1, 2 or 4, see `cervjax.inference.test_time_augmentation`.
+        snap_slice_ends: slices at a muscle's ends are taken whole or not at all, unless
+            told otherwise, see `cervjax.inference.slice_ends`; not with labels that a
+            sliding window puts together.
+        limits: what they must not be used for.
+        architecture: the network's numbers of layers and features.
+        accuracy: how good they are and on what, as
+            `cervjax.evaluation.tables.in_brief` gives it.
+        labels: label value to muscle.
+
+    Raises:
+        ValueError: mode or tta is none of these.
+    """
+
+    name: str
+    source: str
+    trained_on: str
+    licence: str
+    mode: Mode
+    recipe: Recipe
+    tta: Tta = 1
+    snap_slice_ends: bool = False
+    limits: str = NOTICE
+    architecture: Architecture = PUBLISHED
+    accuracy: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(
+        default_factory=lambda: {str(m.label): f"{m.name}, {m.side}" for m in MUSCLES}
+    )
+
+    def __post_init__(self) -> None:
+        """Refuses what no command can run."""
+        for name, allowed in (("mode", get_args(Mode)), ("tta", get_args(Tta))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"model card: {name} must be one of {allowed}, got "
+                    f"{getattr(self, name)!r}"
+                )
+
+
+def card_to_json(card: ModelCard) -> str:
+    """One line, the same for equal cards: digests cover it."""
+    return json.dumps(asdict(card), sort_keys=True)
+
+
+def card_from_json(text: str, version: str | None, file: object) -> ModelCard:
+    """Reads what `card_to_json` wrote.
+
+    Args:
+        text: the card.
+        version: the format that is written beside it.
+        file: where it comes from, for messages.
+
+    Raises:
+        WeightsError: the card is of another version of cervjax, or damaged.
+    """
+    if version != FORMAT:
+        raise WeightsError(
+            f"{file}: its model card has the format {version!r}, this version of "
+            f"cervjax reads {FORMAT!r}; use the version that wrote it, or make the "
+            "weights again by training or with 'cervjax convert' from their checkpoint"
+        )
+    try:
+        fields = json.loads(text)
+        recipe = fields.pop("recipe")
+        landmarks = {k: tuple(v) for k, v in recipe.pop("landmarks").items()}
+        architecture = Architecture(**_with_tuples(fields.pop("architecture")))
+        recipe = Recipe(landmarks=landmarks, **_with_tuples(recipe))
+        return ModelCard(recipe=recipe, architecture=architecture, **fields)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{file}: has no valid model card ({error!r}); copy it again, or make it "
+            "by training or with 'cervjax convert'"
+        ) from error
+
+
+def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

@@ -29,9 +29,9 @@ import jax
 import numpy as np
 from made_up import write_scans, write_untrained_weights
 
+from cervjax.inference.memory import device_name
 from cervjax.inference.pipeline import run
 from cervjax.inference.results import paths
-from cervjax.inference.segment import device_name
 from cervjax.inference.types import Settings
 from cervjax.io.pairing import find_scans
 from cervjax.io.scans import Scan

@@ -144,25 +144,28 @@ def network_variables(
 
 
 def _card(name: str, recipe: Recipe) -> ModelCard:
-    return ModelCard(name, "made up for a test", "nothing", "none", "whole", recipe)
+    source, trained_on, licence = "made up for a test", "nothing", "none"
+    return ModelCard(
+        name, source, trained_on, licence, "whole", recipe, architecture=SMALL
+    )
 
 
 @pytest.fixture(scope="session")
 def random_weights(tmp_path_factory) -> Path:
     """A weights file with random parameters: every label occurs, nothing is right."""
     path = tmp_path_factory.mktemp("weights") / "random.safetensors"
-    save_weights(path, network_variables(), _card("random", RECIPE))
+    save_weights(path, network_variables(0, SMALL), _card("random", RECIPE))
     return path
 
 
 @pytest.fixture(scope="session")
 def threshold_weights(tmp_path_factory) -> Path:
-    """The real network with parameters by hand: it thresholds the pooled channels.
+    """The small network with parameters by hand: it thresholds the pooled channels.
 
     Bright in phase is muscle: 9 if out of phase is bright too, 10 if it is not. The
     thresholds are so high that a block's rim is left out.
     """
-    variables = jax.tree.map(np.zeros_like, network_variables())
+    variables = jax.tree.map(np.zeros_like, network_variables(0, SMALL))
     params, stats = variables["params"], variables["batch_stats"]
     params["pool_norm"]["scale"][:] = 1
     stats["pool_norm"]["var"][:] = 1

@@ -114,8 +114,8 @@ def run(args: argparse.Namespace) -> int:
     if args.output is None:
         raise ValueError("give a folder for the results: -o OUT")
     use_device(args.device)
+    from cervjax.inference.memory import device_name
     from cervjax.inference.pipeline import run
-    from cervjax.inference.segment import device_name
     from cervjax.inference.types import Settings
     from cervjax.measurement.calibration import read_calibration
     from cervjax.model.weights import SHIPPED, load_weights

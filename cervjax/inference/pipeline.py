@@ -11,11 +11,8 @@ from typing import Any
 
 from cervjax.figures.quality import qc_figure, save_png
 from cervjax.inference import results
-from cervjax.inference.segment import (
-    device_name,
-    prepare_images,
-    segment_prepared,
-)
+from cervjax.inference.memory import device_name
+from cervjax.inference.segment import prepare_images, segment_prepared
 from cervjax.inference.types import Segmentation, Settings
 from cervjax.io.dixon import DixonImages, exchange_warnings, read_scan
 from cervjax.io.files import sha256_of_file

@@ -1,41 +1,28 @@
-"""One scan: from images to labels."""
+"""One scan: tiling, network, decoding, slice ends, in this order."""
 
-import time
-from dataclasses import replace
+from collections.abc import Mapping
+from typing import Any
 
-import jax
 import numpy as np
-import psutil
 
-from cervjax.inference.sliding_window import segment_windows, segment_windows_at
-from cervjax.inference.types import Segmentation, Settings
-from cervjax.inference.whole_volume import segment_whole, whole_memory_bytes
+from cervjax.inference.decode import Places, labels_at, places_between
+from cervjax.inference.memory import check_ever_fits, whole_height, within_memory
+from cervjax.inference.slice_ends import snap_slice_ends
+from cervjax.inference.stitching import (
+    Forward,
+    Logits,
+    stitched_labels,
+    stitched_logits,
+)
+from cervjax.inference.test_time_augmentation import logit_steps
+from cervjax.inference.tiling import sliding_window, whole_volume
+from cervjax.inference.types import Segmentation, Settings, Size
 from cervjax.io.dixon import DixonImages
-from cervjax.model.dense_vnet import SIZE_MULTIPLE
+from cervjax.model.card import Tta
+from cervjax.model.dense_vnet import DenseVNet
 from cervjax.model.weights import Weights
 from cervjax.preprocessing.pipeline import Prepared, Recipe, prepare, unpad
 from cervjax.preprocessing.resampling import resample_labels, resampled_shape
-
-_WINDOWS_BYTES_PER_VOXEL = 60
-"""Volumes held at once in windows mode: input, masks, logits, labels, splines."""
-
-
-def segment_images(
-    images: DixonImages, weights: Weights, recipe: Recipe, settings: Settings
-) -> tuple[Segmentation, list[str], dict[str, float]]:
-    """Labels and confidence on the scan's own grid, in RAS.
-
-    Returns:
-        The segmentation; warnings, among them a fall-back from whole to windows; the
-        seconds that preprocessing and network took.
-    """
-    started = time.perf_counter()
-    prepared = prepare_images(images, recipe, settings)
-    ready = time.perf_counter()
-    shape = images.in_phase.shape
-    found, _, warnings = segment_prepared(prepared, shape, weights, recipe, settings)
-    seconds = {"preprocess": ready - started, "network": time.perf_counter() - ready}
-    return found, warnings, seconds
 
 
 def prepare_images(images: DixonImages, recipe: Recipe, settings: Settings) -> Prepared:
@@ -45,17 +32,9 @@ def prepare_images(images: DixonImages, recipe: Recipe, settings: Settings) -> P
         ValueError: it could never fit into memory, or there is no foreground.
     """
     shape, spacing = images.in_phase.shape, images.grid.spacing_mm
-    padded = [
-        n + 2 * p
-        for n, p in zip(
-            resampled_shape(shape, spacing, recipe.spacing_mm),
-            recipe.padding,
-            strict=True,
-        )
-    ]
-    limit_gb = settings.max_memory_gb
-    limit = psutil.virtual_memory().total if limit_gb is None else limit_gb * 1e9
-    _check_memory(tuple(padded), limit)
+    resampled = resampled_shape(shape, spacing, recipe.spacing_mm)
+    padded = [n + 2 * p for n, p in zip(resampled, recipe.padding, strict=True)]
+    check_ever_fits(padded, settings)
     return prepare(images.in_phase, images.out_phase, spacing, recipe)
 
 
@@ -66,94 +45,130 @@ def segment_prepared(
     recipe: Recipe,
     settings: Settings,
 ) -> tuple[Segmentation, Settings, list[str]]:
-    """Labels and confidence of ``shape``, the scan's; settings executed; warnings."""
-    settings, warnings = _within_memory(prepared.image.shape[:3], settings)
-    if settings.mode == "whole":
-        found = segment_whole(
-            weights.variables,
-            prepared.image,
-            recipe.padding,
-            passes=settings.tta,
-            shape=shape,
-            slices_whole=settings.snap_slice_ends,
-        )
+    """Labels and confidence of a prepared scan.
+
+    Args:
+        prepared: the network's input.
+        shape: of the scan.
+        weights: the network.
+        recipe: by which the scan was prepared.
+        settings: how to run.
+
+    Returns:
+        The segmentation, of ``shape``; the settings that were run, which are others
+        where memory is short; warnings.
+
+    Raises:
+        ValueError: not enough memory for any mode.
+    """
+    image = prepared.image
+    settings, warnings = within_memory(image.shape[:3], settings)
+    if settings.mode == "sliding_window":
+        warnings += _window_warnings(image.shape[:3], weights, settings)
+    forward = Forward(
+        weights.network, weights.variables, settings.tta, settings.batch_size
+    )
+    if settings.stitch == "logits":
+        found = segment_volume(forward, image, settings, recipe.padding, shape)
         return found, settings, warnings
-    size = prepared.image.shape[:3]
-    if any(n < w for n, w in zip(size, settings.window, strict=True)):
-        warnings.append(
-            f"the padded scan {size} is smaller than the window {settings.window} "
+    # As NiftyNet: labels of windows, which return to the scan by nearest neighbour.
+    labels = stitched_labels(forward, image, sliding_window(image.shape[:3], settings))
+    keep = recipe.keep_last_plane
+    found = Segmentation(
+        *(
+            resample_labels(unpad(v, recipe.padding), shape, keep_last_plane=keep)
+            for v in labels
+        )
+    )
+    return found, settings, warnings
+
+
+def segment_volume(
+    forward: Forward,
+    image: np.ndarray,
+    settings: Settings,
+    margin: Size = (0, 0, 0),
+    shape: tuple[int, ...] | None = None,
+) -> Segmentation:
+    """Labels of a scan on its own grid, by logits interpolated at its voxels.
+
+    Args:
+        forward: the network.
+        image: float32 (x, y, z, 2), padded and whitened.
+        settings: mode, window and slice ends.
+        margin: voxels at both ends of each axis that need no label (the padding).
+        shape: of the scan, whose corner voxels lie on those of the image within the
+            margin; None is the image's own grid.
+
+    Returns:
+        Labels and confidence of ``shape``; where no window decides, 0 and 1 / 15.
+    """
+    size = image.shape[:3]
+    inner = tuple(n - 2 * m for n, m in zip(size, margin, strict=True))
+    if settings.mode == "whole":
+        tiling = whole_volume(size, margin)
+        if shape in (None, inner) and not settings.snap_slice_ends:
+            return Segmentation(
+                *(unpad(v, margin) for v in stitched_labels(forward, image, tiling))
+            )
+    else:
+        tiling = sliding_window(size, settings, even=True)
+    logits = stitched_logits(forward, image, tiling)
+    places = scan_places(logits, size, margin, shape or inner, settings.tta)
+    return decode(logits, places, settings.snap_slice_ends)
+
+
+def scan_places(
+    logits: Logits,
+    size: tuple[int, ...],
+    margin: Size,
+    shape: tuple[int, ...],
+    tta: Tta,
+) -> tuple[Places, Places, Places]:
+    """Where a scan's voxels lie among the logits of a padded volume of ``size``."""
+    x, y, z = (
+        places_between(n - 2 * m, count, start=m - first, step=step)
+        for n, m, count, first, step in zip(
+            size, margin, shape, logits.origin, logit_steps(tta), strict=True
+        )
+    )
+    return x, y, z
+
+
+def decode(
+    logits: Logits, places: tuple[Places, Places, Places], snap_ends: bool
+) -> Segmentation:
+    """Labels and confidence at places, with slice ends snapped on request.
+
+    The confidence of a voxel that is added or taken away there stays as it was.
+    """
+    labels, confidence = (np.asarray(a) for a in labels_at(logits.values, places))
+    if snap_ends:
+        labels = snap_slice_ends(labels, logits.values, places)
+    return Segmentation(labels, confidence)
+
+
+def segment_whole(
+    network: DenseVNet, variables: Mapping[str, Any], image: np.ndarray, margin: Size
+) -> np.ndarray:
+    """Labels uint8 of a padded volume within its margin, the whole of it at once."""
+    forward = Forward(network, variables)
+    return segment_volume(forward, image, Settings("whole"), margin).labels
+
+
+def _window_warnings(
+    size: tuple[int, ...], weights: Weights, settings: Settings
+) -> list[str]:
+    window, found = settings.window, []
+    if any(n < w for n, w in zip(size, window, strict=True)):
+        found.append(
+            f"the padded scan {size} is smaller than the window {window} "
             "and was extended (NiftyNet stops here)"
         )
-    if weights.card.mode == "whole" and settings.window[2] < size[2]:
-        warnings.append(
-            f"windows of {settings.window[2]} slices of {size[2]}: these weights "
+    if weights.card.mode == "whole" and window[2] < size[2]:
+        found.append(
+            f"windows of {window[2]} slices of {size[2]}: these weights "
             "find a muscle's levels from the whole height; give --window X Y "
-            f"{_whole_height(size)}"
+            f"{whole_height(size)}"
         )
-    how = {
-        "window": settings.window,
-        "border": settings.border,
-        "predict_border": settings.predict_border,
-        "batch_size": settings.batch_size,
-        "passes": settings.tta,
-    }
-    image, padding = prepared.image, recipe.padding
-    if settings.stitch == "logits":
-        how["slices_whole"] = settings.snap_slice_ends
-        found = segment_windows_at(weights.variables, image, padding, shape, **how)
-        return found, settings, warnings
-    found = segment_windows(weights.variables, image, **how)
-    found = Segmentation(*(unpad(volume, padding) for volume in found))
-
-    def back(volume: np.ndarray) -> np.ndarray:
-        keep = recipe.keep_last_plane
-        return resample_labels(volume, shape, keep_last_plane=keep)
-
-    return Segmentation(*map(back, found)), settings, warnings
-
-
-def device_name() -> str:
-    """Where the network runs."""
-    device = jax.devices()[0]
-    threads = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
-    return f"cpu ({threads} cores)" if device.platform == "cpu" else device.device_kind
-
-
-def _check_memory(padded: tuple[int, ...], free: float) -> None:
-    least = float(np.prod(padded)) * _WINDOWS_BYTES_PER_VOXEL
-    if least > free:
-        raise ValueError(
-            f"the scan is {padded} voxels at the network's spacing and needs "
-            f"{least / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; crop it, or look at "
-            "the voxel size in its header"
-        )
-
-
-def _whole_height(size: tuple[int, ...]) -> int:
-    """Slices of a window that is as high as a volume."""
-    return -(-size[2] // SIZE_MULTIPLE) * SIZE_MULTIPLE
-
-
-def _within_memory(
-    padded: tuple[int, ...], settings: Settings
-) -> tuple[Settings, list[str]]:
-    """Falls back to windows, or refuses, before memory runs out."""
-    free = (
-        settings.max_memory_gb * 1e9
-        if settings.max_memory_gb is not None
-        else 0.9 * psutil.virtual_memory().available
-    )
-    _check_memory(padded, free)
-    need = whole_memory_bytes(padded, settings.tta)
-    if settings.mode == "whole" and need > free:
-        # Weights trained on whole volumes count levels along the whole height.
-        high = (*settings.window[:2], _whole_height(padded))
-        window = (
-            high if whole_memory_bytes(high, settings.tta) <= free else settings.window
-        )
-        reason = (
-            f"whole mode would need {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free: "
-            f"windows of {window} used instead"
-        )
-        return replace(settings, mode="sliding_window", window=window), [reason]
-    return settings, []
+    return found

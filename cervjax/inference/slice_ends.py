@@ -25,7 +25,7 @@ SHRED = 0.1
 """Share of the muscles below which what lies apart from them is no part of them."""
 
 
-def whole_ends(
+def snap_slice_ends(
     labels: np.ndarray,
     logits: np.ndarray | Array,
     places: tuple[Places, Places, Places],
@@ -33,7 +33,7 @@ def whole_ends(
     """Labels with the slices at the muscles' ends whole.
 
     Args:
-        labels: uint8 (x, y, z) of `labelling.labels_at`; z goes up the neck.
+        labels: uint8 (x, y, z) of `decode.labels_at`; z goes up the neck.
         logits: (x, y, z, c), as there.
         places: of the labels' voxels, as there.
 

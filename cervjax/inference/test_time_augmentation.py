@@ -1,60 +1,72 @@
-"""What the network says of a volume: asked once, or on two or four versions of it.
+"""Test-time augmentation: logits averaged over two or four versions of a volume.
 
-Two passes: the volume and its mirror image, so that what is symmetric stays so. Four:
+Two versions: the volume and its mirror image, so that what is symmetric stays so. Four:
 both of them moved by one slice, too. The network answers at half the resolution, so
 slices are seen in pairs; moved, they pair otherwise, and a muscle's last slice is told
 from the next. On average over both, logits have the resolution of the slices.
 """
 
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from cervjax.anatomy import LEFT_RIGHT_PERMUTATION
+from cervjax.inference.types import Size
+from cervjax.model.card import Tta
 from cervjax.model.dense_vnet import DenseVNet
 from cervjax.model.upsampling import Region, needed
 
-Passes = Literal[1, 2, 4]
+
+def logit_steps(tta: Tta) -> Size:
+    """Voxels from one logit to the next, along each axis."""
+    return 2, 2, 1 if tta == 4 else 2
 
 
-def logits_of_passes(
+@functools.partial(jax.jit, static_argnames=("network", "margin", "flat", "tta"))
+def averaged_logits(
+    network: DenseVNet,
     variables: Mapping[str, Any],
     batch: Array,
-    region: Region,
-    flat: tuple[int, int, int],
-    passes: Passes,
+    *,
+    margin: Size = (0, 0, 0),
+    flat: Size = (0, 0, 0),
+    tta: Tta = 1,
 ) -> Array:
-    """Logits where they are wanted, averaged over the passes.
+    """Logits of what the labels within the margin depend on, averaged over versions.
 
     Args:
+        network: to run.
         variables: the network's.
         batch: (b, x, y, z, 2), padded and whitened; patients' left and right along x.
-        region: at half resolution, the part that is wanted.
-        flat: as `DenseVNet.half_resolution` takes it.
-        passes: 1, 2 or 4.
+        margin: voxels at both ends of each axis that need no label.
+        flat: voxels at both ends of each axis along which the batch is constant.
+        tta: 1, 2 or 4 versions.
 
     Returns:
-        (b, x, y, z, 15) of the region; with four passes twice as many along z.
+        (b, x, y, z, 15) of `half_region`; with four versions twice as many along z.
     """
+    region = half_region(batch.shape[1:4], margin)
 
-    def once(x: Array, flat: tuple[int, int, int]) -> Array:
-        logits: Any = DenseVNet().apply(
+    def once(x: Array, flat: Size) -> Array:
+        logits: Any = network.apply(
             variables, x, method="half_resolution", region=region, flat=flat
         )
         return logits
 
-    def twice(x: Array, flat: tuple[int, int, int]) -> Array:
+    def twice(x: Array, flat: Size) -> Array:
         shrunk = (max(flat[0] - 1, 0), *flat[1:])
         there, back = _in_turn(
             lambda turned: once(jnp.where(turned, _mirrored(x), x), shrunk)
         )
         return (there + _mirrored_logits(back, region[0], x.shape[1] // 2)) / 2
 
-    if passes == 1:
+    if tta == 1:
         return once(batch, flat)
-    if passes == 2:
+    if tta == 2:
         return twice(batch, flat)
     shrunk = (*flat[:2], max(flat[2] - 1, 0))
     stay, moved = _in_turn(

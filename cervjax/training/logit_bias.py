@@ -13,9 +13,11 @@ import jax
 import numpy as np
 
 from cervjax.anatomy import NUM_CLASSES
-from cervjax.inference.segment import prepare_images
+from cervjax.inference.decode import Places
+from cervjax.inference.segment import decode, prepare_images, scan_places
+from cervjax.inference.stitching import Forward, Logits, stitched_logits
+from cervjax.inference.tiling import whole_volume
 from cervjax.inference.types import Settings
-from cervjax.inference.whole_volume import labels_of_logits, whole_logits
 from cervjax.io.dixon import read_scan
 from cervjax.io.labels import LabelledScan, read_labels
 from cervjax.model.weights import Weights
@@ -32,11 +34,10 @@ _PAIR = np.repeat(np.arange(7), 2)  # of labels 1-14
 
 
 class _Case(NamedTuple):
-    """A scan: logits, shapes, voxels of each label in the reference."""
+    """A scan: logits, places of its voxels, voxels of each label in the reference."""
 
-    logits: np.ndarray
-    padded: tuple[int, ...]
-    shape: tuple[int, ...]
+    logits: Logits
+    places: tuple[Places, Places, Places]
     reference: np.ndarray
 
 
@@ -76,11 +77,11 @@ def balance(
     for scan in scans:
         cases.append(_case(weights, scan))
         log(f"  {scan.scan.name}")
-    padding, whole = weights.card.recipe.padding, weights.card.snap_slice_ends
+    snap = weights.card.snap_slice_ends
     shift, slope = np.zeros(7), np.full(7, 0.5)
     tried: list[tuple[np.ndarray, np.ndarray]] = []
     for number in range(rounds):
-        ratios = [_volume_ratio(case, shift, padding, whole) for case in cases]
+        ratios = [_volume_ratio(case, shift, snap) for case in cases]
         ratio = np.nanmean(ratios, axis=0)
         excess = np.log(np.maximum(ratio, 1e-3) / targets)
         log(f"round {number}: mean volume ratios {ratio.round(3)}")
@@ -108,20 +109,20 @@ def _case(weights: Weights, scan: LabelledScan) -> _Case:
     reference = read_labels(scan.labels, images.grid)
     recipe = weights.card.recipe
     prepared = prepare_images(images, recipe, Settings("whole"))
-    logits = whole_logits(
-        weights.variables, prepared.image, recipe.padding, passes=weights.card.tta
-    )
+    size, tta = prepared.image.shape[:3], weights.card.tta
+    forward = Forward(weights.network, weights.variables, tta)
+    tiling = whole_volume(size, recipe.padding)
+    logits = stitched_logits(forward, prepared.image, tiling)
+    places = scan_places(logits, size, recipe.padding, reference.shape, tta)
     counts = np.bincount(reference.reshape(-1), minlength=NUM_CLASSES)
-    return _Case(logits, prepared.image.shape[:3], reference.shape, counts)
+    return _Case(logits, places, counts)
 
 
-def _volume_ratio(
-    case: _Case, shift: np.ndarray, padding: tuple[int, int, int], slices_whole: bool
-) -> np.ndarray:
+def _volume_ratio(case: _Case, shift: np.ndarray, snap_slice_ends: bool) -> np.ndarray:
     """Predicted over reference volume of the seven muscles, mean of both sides."""
-    moved = case.logits + np.r_[0, shift[_PAIR]].astype(np.float32)
-    size, shape = case.padded, case.shape
-    labels = labels_of_logits(moved, size, padding, shape, slices_whole).labels
+    moved = case.logits.values + np.r_[0, shift[_PAIR]].astype(np.float32)
+    logits = case.logits._replace(values=moved)
+    labels = decode(logits, case.places, snap_slice_ends).labels
     counts = np.bincount(labels.reshape(-1), minlength=NUM_CLASSES)
     reference = np.where(case.reference > 0, case.reference, np.nan)
     return np.nanmean((counts / reference)[1:].reshape(7, 2), axis=1)

@@ -33,6 +33,7 @@ from cervjax.training.config import (
     check_same,
     initial_state,
     make_body,
+    make_model,
     make_windows,
 )
 from cervjax.training.curve import draw_curve
@@ -205,6 +206,7 @@ class _Loop:
         start = time.perf_counter()
         variables = jax.device_get(state.variables)
         e, padding = self.config.eval, self.data.recipe.padding
+        network = make_model(self.config).clone(axis_name=None)
         parts = {
             "test": self.data.test[: e.test_scans],
             "train": self.data.train[: e.train_scans],
@@ -213,7 +215,7 @@ class _Loop:
         for split, volumes in parts.items():
             if not volumes:
                 continue
-            dice, labels = evaluate(variables, volumes, padding)
+            dice, labels = evaluate(network, variables, volumes, padding)
             row = row_of_evaluation(step, split, dice)
             found.setdefault("dice", row["dice_mean"])
             if self.table and self.events:

@@ -21,12 +21,9 @@ from nibabel.orientations import (
 )
 
 from cervjax.cli.main import main
-from cervjax.inference.segment import (
-    prepare_images,
-    segment_images,
-)
+from cervjax.inference.segment import prepare_images, segment_prepared
+from cervjax.inference.tiling import bucket_shape
 from cervjax.inference.types import Settings
-from cervjax.inference.whole_volume import bucket_shape
 from cervjax.io.dixon import read_scan
 from cervjax.io.pairing import find_scans
 from cervjax.io.scans import Scan
@@ -56,10 +53,16 @@ def stored_as(data, affine, orientation):
     return moved, affine @ inv_ornt_aff(back, data.shape)
 
 
+def segment_images(images, weights, recipe, settings):
+    prepared = prepare_images(images, recipe, settings)
+    shape = images.in_phase.shape
+    return segment_prepared(prepared, shape, weights, recipe, settings)[0]
+
+
 def measured(scan: Scan, weights_path) -> tuple[list[dict], list[dict]]:
     weights = load_weights(weights_path)
     images = read_scan(scan)
-    found, *_ = segment_images(images, weights, weights.card.recipe, Settings("whole"))
+    found = segment_images(images, weights, weights.card.recipe, Settings("whole"))
     return measure_scan(found.labels, images, found.confidence)
 
 
@@ -237,7 +240,7 @@ def test_windows_find_what_whole_mode_finds_on_another_grid(
         prepare_images(images, recipe, Settings("whole")).image.shape[:3]
     )
     one, other = (
-        segment_images(images, weights, recipe, settings)[0]
+        segment_images(images, weights, recipe, settings)
         for settings in (
             Settings("whole"),
             Settings("sliding_window", window=size, border=(8, 8, 4)),
@@ -253,18 +256,8 @@ def test_windows_too_low_for_the_weights_are_told(
     tmp_path, two_blobs, threshold_weights, capsys, slices, told
 ):
     scans = save_pair(tmp_path / "in", two_blobs)
-    windows = (
-        "--mode",
-        "sliding_window",
-        "--window",
-        16,
-        16,
-        slices,
-        "--border",
-        2,
-        2,
-        2,
-    )
+    size = ("--window", 16, 16, slices, "--border", 2, 2, 2)
+    windows = ("--mode", "sliding_window", *size)
     flags = ("--padding", 2, 2, 0, "--weights", threshold_weights)
     assert infer(scans, "-o", tmp_path / "out", *flags, *windows) == 0
     sidecar = json.loads((tmp_path / "out" / "sub-1_dseg.json").read_text())
@@ -328,46 +321,46 @@ def test_a_volume_beyond_memory_falls_back_to_windows(
     scans, out = save_pair(tmp_path / "in", two_blobs), tmp_path / "out"
     limits = ("--max-memory-gb", "0.006", "--window", 64, 48, 24, "--border", 4, 4, 2)
     assert infer(scans, "-o", out, "--weights", threshold_weights, *limits) == 0
-    assert "windows of (64, 48, 24) used instead" in capsys.readouterr().out
+    assert "a sliding window of (64, 48, 24) used instead" in capsys.readouterr().out
     small = ("--max-memory-gb", "0.006", "--window", 16, 16, 8, "--border", 4, 4, 2)
     flags = ("--weights", threshold_weights, "--padding", 8, 8, 4, "--overwrite")
     assert infer(scans, "-o", out, *flags, *small) == 0
     said = capsys.readouterr().out
-    assert "windows of (16, 16, 24) used instead" in said  # as high as the scan
+    assert "window of (16, 16, 24) used instead" in said  # as high as the scan
     assert "whole height" not in said
     limits = ("--max-memory-gb", "0.0001", "--overwrite")
     assert infer(scans, "-o", out, "--weights", threshold_weights, *limits) == 1
-    assert "GB are free" in table(out / "failures.csv")[0]["error"]
+    assert "GB allowed" in table(out / "failures.csv")[0]["error"]
 
 
-@pytest.mark.parametrize("slices_whole", [True, False])
+@pytest.mark.parametrize("snap_slice_ends", [True, False])
 @pytest.mark.parametrize("mode", ["whole", "sliding_window"])
 def test_slices_are_whole_as_the_card_says(
-    mode, slices_whole, tmp_path, two_blobs, threshold_weights, monkeypatch
+    mode, snap_slice_ends, tmp_path, two_blobs, threshold_weights, monkeypatch
 ):
     """A stand-in marks a slice."""
 
-    def whole_ends(labels, logits, places):
+    def snap(labels, logits, places):
         return np.where(np.arange(labels.shape[2]) == 5, 3, labels).astype(np.uint8)
 
-    monkeypatch.setattr("cervjax.inference.whole_volume.whole_ends", whole_ends)
+    monkeypatch.setattr("cervjax.inference.segment.snap_slice_ends", snap)
     weights = load_weights(threshold_weights)
     path = tmp_path / "w.safetensors"
-    card = replace(weights.card, mode="whole", snap_slice_ends=slices_whole)
+    card = replace(weights.card, mode="whole", snap_slice_ends=snap_slice_ends)
     save_weights(path, weights.variables, card)
     scans, out = save_pair(tmp_path / "in", two_blobs), tmp_path / "out"
     window = ("--window", 64, 48, 24, "--border", 4, 4, 2)
     assert infer(scans, "-o", out, "--weights", path, "--mode", mode, *window) == 0
     labels = np.asarray(nib.load(out / "sub-1_dseg.nii.gz").dataobj)
-    assert np.all(labels[..., 5] == 3) == slices_whole
+    assert np.all(labels[..., 5] == 3) == snap_slice_ends
     assert np.any(labels == 9)
     sidecar = json.loads((out / "sub-1_dseg.json").read_text())
-    assert sidecar["Identity"]["settings"]["snap_slice_ends"] == slices_whole
-    other = "--no-snap-slice-ends" if slices_whole else "--snap-slice-ends"
+    assert sidecar["Identity"]["settings"]["snap_slice_ends"] == snap_slice_ends
+    other = "--no-snap-slice-ends" if snap_slice_ends else "--snap-slice-ends"
     flags = ("--weights", path, "--mode", mode, *window, other, "--overwrite")
     assert infer(scans, "-o", out, *flags) == 0
     labels = np.asarray(nib.load(out / "sub-1_dseg.nii.gz").dataobj)
-    assert np.all(labels[..., 5] == 3) != slices_whole
+    assert np.all(labels[..., 5] == 3) != snap_slice_ends
 
 
 def test_niftynets_windows_have_no_whole_slices(

@@ -5,7 +5,7 @@ import pytest
 
 from cervjax.anatomy import NUM_CLASSES
 from cervjax.inference.decode import labels_at, places_between
-from cervjax.inference.slice_ends import FURTHEST, whole_ends
+from cervjax.inference.slice_ends import FURTHEST, snap_slice_ends
 
 SHAPE = (20, 18, 12)
 
@@ -33,7 +33,7 @@ def box(z, x=slice(4, 12), y=slice(5, 11)):
 
 def found(logits, places):
     labels = np.asarray(labels_at(logits, places)[0])
-    return labels, whole_ends(labels, logits, places)
+    return labels, snap_slice_ends(labels, logits, places)
 
 
 def areas(labels, label=1):

@@ -78,7 +78,7 @@ def test_weights_can_be_read_by_whoever_reads_other_files(random_weights, tmp_pa
 def test_weights_files_round_trip(random_weights, tmp_path):
     weights = load_weights(random_weights)
     assert weights.card.recipe == RECIPE
-    assert same(weights.variables, network_variables())
+    assert same(weights.variables, network_variables(0, SMALL))
     (tmp_path / "run").mkdir()
     again = tmp_path / "run" / "weights.safetensors"
     assert save_weights(again, weights.variables, weights.card) == weights.sha256
@@ -172,7 +172,7 @@ def test_weights_of_wrong_shape_damaged_or_edited_are_refused(random_weights, tm
     path.write_bytes(random_weights.read_bytes()[:5000])
     with pytest.raises(WeightsError, match="not a readable safetensors"):
         load_weights(path)
-    variables = network_variables()
+    variables = network_variables(0, SMALL)
     variables["params"]["head_bias"] = np.zeros(9, np.float32)
     save_weights(path, variables, weights.card)
     with pytest.raises(WeightsError, match=r"head_bias should be \(15,\), is \(9,\)"):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import network_variables, save_nifti, save_pair
+from conftest import SMALL, network_variables, save_nifti, save_pair
 
 from cervjax.anatomy import MUSCLES
 from cervjax.cli.main import main
@@ -20,7 +20,7 @@ def test_a_known_shift_is_found(tmp_path, two_blobs, random_weights, capsys):
     """The reference is what the same network says with another bias."""
     weights = load_weights(random_weights)
     scans = save_pair(tmp_path / "scans", two_blobs)
-    truth = network_variables()
+    truth = network_variables(0, SMALL)
     truth["params"]["head_bias"][1:] += np.repeat(SHIFTS, 2).astype(np.float32)
     save_weights(tmp_path / "truth.safetensors", truth, weights.card)
     out = tmp_path / "out"
@@ -72,8 +72,8 @@ def test_a_muscle_can_have_its_own_ratio(monkeypatch, random_weights, tmp_path, 
     follows = 0.3
     monkeypatch.setattr(balancing, "_case", lambda *_: None)
 
-    def volume_ratio(case, shift, padding, slices_whole):
-        assert slices_whole  # as what comes later
+    def volume_ratio(case, shift, snap_slice_ends):
+        assert snap_slice_ends  # as what comes later
         return np.exp(follows * shift)
 
     monkeypatch.setattr(balancing, "_volume_ratio", volume_ratio)

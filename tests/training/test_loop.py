@@ -442,7 +442,7 @@ def test_evaluation_of_whole_scans_by_hand(cohort, uninterrupted):
     """Dice in the scan's own voxels, padding taken off, against a count by NumPy."""
     from cervjax.data.cache import cache_volumes
     from cervjax.data.windows import whole_volumes
-    from cervjax.inference.whole_volume import segment_whole
+    from cervjax.inference.segment import segment_whole
     from cervjax.io.labels import find_labelled
     from cervjax.training.validation import evaluate
 
@@ -452,7 +452,7 @@ def test_evaluation_of_whole_scans_by_hand(cohort, uninterrupted):
     volumes = cache_volumes(scans, recipe, cohort / ".cache" / "volumes")
     dice, labels = evaluate(weights.variables, volumes, recipe.padding)
     _, image, reference = next(whole_volumes(volumes))
-    found = segment_whole(weights.variables, image, recipe.padding).labels
+    found = segment_whole(weights.network, weights.variables, image, recipe.padding)
     np.testing.assert_array_equal(labels, found)
     inner = reference[6:-6, 4:-4, 4:-4]
     assert found.shape == inner.shape and (inner > 0).sum() == (reference > 0).sum()

@@ -1,22 +1,24 @@
-import itertools
-
 import jax
 import numpy as np
 import pytest
-from conftest import network_variables
+from conftest import SMALL, network_variables
 from scipy.ndimage import map_coordinates
 
 from cervjax.inference.decode import labels_at, places_between, upsampled_labels
-from cervjax.inference.whole_volume import (
-    _is_flat,
-    bucket_shape,
-    predict,
-    segment_whole,
-    whole_memory_bytes,
-)
+from cervjax.inference.segment import segment_volume
+from cervjax.inference.stitching import Forward, stitched_labels
+from cervjax.inference.tiling import bucket_shape, is_constant, sliding_window
+from cervjax.inference.types import Settings
 from cervjax.model.dense_vnet import DenseVNet
 from cervjax.model.upsampling import upsample
 from cervjax.preprocessing.pipeline import pad, unpad
+
+NETWORK = DenseVNet(SMALL)
+
+
+def segment_whole(variables, image, margin=(0, 0, 0), *, tta=1, shape=None, snap=False):
+    how = Settings("whole", tta=tta, snap_slice_ends=snap)
+    return segment_volume(Forward(NETWORK, variables, tta), image, how, margin, shape)
 
 
 def test_labels_of_upsampled_logits_without_upsampling_them():
@@ -64,37 +66,37 @@ def test_labels_at_places_between_logits(step):
     np.testing.assert_allclose(confidence, probability, rtol=1e-4)
 
 
-@pytest.mark.parametrize("passes", [1, 4])
-def test_logits_are_interpolated_at_the_voxels_of_another_grid(passes):
+@pytest.mark.parametrize("tta", [1, 4])
+def test_logits_are_interpolated_at_the_voxels_of_another_grid(tta):
     """Every second voxel of a scan is every second label."""
-    variables = network_variables(3)
+    variables = network_variables(5, SMALL)
     image = np.random.default_rng(4).normal(size=(41, 33, 15, 2)).astype(np.float32)
     margin = (8, 8, 1)
-    fine = segment_whole(variables, image, margin, passes=passes)
+    fine = segment_whole(variables, image, margin, tta=tta)
     shape = (13, 9, 7)
-    half = segment_whole(variables, image, margin, passes=passes, shape=shape)
+    half = segment_whole(variables, image, margin, tta=tta, shape=shape)
     wrong = fine.labels[::2, ::2, ::2] != half.labels
     assert np.mean(wrong) < 2e-3
-    same = segment_whole(variables, image, margin, passes=passes, shape=(25, 17, 13))
+    same = segment_whole(variables, image, margin, tta=tta, shape=(25, 17, 13))
     np.testing.assert_array_equal(same.labels, fine.labels)
 
 
 @pytest.mark.parametrize("shape", [None, (13, 9, 7)])
-def test_ends_of_muscles_are_made_whole_if_asked_for(shape, monkeypatch):
-    variables = network_variables(3)
+def test_slice_ends_are_snapped_on_request(shape, monkeypatch):
+    variables = network_variables(5, SMALL)
     image = np.random.default_rng(4).normal(size=(41, 33, 15, 2)).astype(np.float32)
     how = {"margin": (8, 8, 1), "shape": shape}
     plain = segment_whole(variables, image, **how)
     seen = []
 
-    def whole_ends(labels, logits, places):
+    def snap_slice_ends(labels, logits, places):
         seen.append((labels, logits.shape[-1], [len(p.before) for p in places]))
         return 14 - labels
 
-    monkeypatch.setattr("cervjax.inference.whole_volume.whole_ends", whole_ends)
+    monkeypatch.setattr("cervjax.inference.segment.snap_slice_ends", snap_slice_ends)
     unasked = segment_whole(variables, image, **how)
     assert not seen
-    found = segment_whole(variables, image, slices_whole=True, **how)
+    found = segment_whole(variables, image, snap=True, **how)
     ((labels, classes, lengths),) = seen
     np.testing.assert_array_equal(labels, unasked.labels)
     np.testing.assert_array_equal(labels, plain.labels)
@@ -109,41 +111,6 @@ def test_ties_go_to_the_lowest_label():
     np.testing.assert_allclose(confidence, 1 / 15, rtol=1e-6)
 
 
-@pytest.fixture
-def by_position(monkeypatch):
-    """A stand-in for the network: what it sees in channel 0 is the label."""
-
-    def predict(variables, batch, margin=(0, 0, 0), flat=(0, 0, 0), passes=1):
-        calls.append(batch.shape)
-        inside = unpad(batch[0, ..., 0], margin)[None] if any(margin) else batch[..., 0]
-        return inside.astype(np.uint8), np.full(inside.shape, 0.5, np.float32)
-
-    calls = []
-    monkeypatch.setattr("cervjax.inference.whole_volume.predict", predict)
-    return calls
-
-
-def volume(shape):
-    rng = np.random.default_rng(0)
-    return rng.integers(1, 15, (*shape, 2)).astype(np.float32)
-
-
-def test_whole_volumes_share_buckets(by_position):
-    for x, z in itertools.product((33, 40, 48), (17, 24)):
-        image = volume((x, 20, z))
-        found = segment_whole({}, image)
-        assert found.labels.shape == (x, 20, z)
-        np.testing.assert_array_equal(found.labels, image[..., 0])
-    assert set(by_position) == {(1, 48, 32, 24, 2)}
-    assert bucket_shape((637, 391, 56)) == (640, 400, 56)
-
-
-def test_a_margin_is_input_only(by_position):
-    image = volume((41, 25, 14))
-    found = segment_whole({}, image, (7, 0, 3))
-    np.testing.assert_array_equal(found.labels, image[7:-7, :, 3:-3, 0])
-
-
 @pytest.mark.parametrize(
     ("shape", "margin"), [((64, 48, 24), (22, 17, 8)), ((48, 32, 24), (3, 0, 9))]
 )
@@ -151,7 +118,7 @@ def test_leaving_out_the_margin_changes_nothing_inside(shape, margin):
     """Layers computed for the inside only give exactly what they give in the whole."""
     rng = np.random.default_rng(0)
     image = rng.normal(size=(*shape, 2)).astype(np.float32)
-    variables = network_variables()
+    variables = network_variables(5, SMALL)
     whole = segment_whole(variables, image)
     inside = segment_whole(variables, image, margin)
     assert inside.labels.shape == unpad(whole.labels, margin).shape
@@ -169,8 +136,8 @@ def test_padding_is_not_computed_plane_by_plane(shape, padding, mode):
     rng = np.random.default_rng(0)
     image = rng.normal(size=(*shape, 2)).astype(np.float32)
     image = np.stack([pad(image[..., c], padding, mode) for c in (0, 1)], -1)
-    assert _is_flat(image, padding)
-    variables = network_variables()
+    assert is_constant(image, padding)
+    variables = network_variables(5, SMALL)
     spared = segment_whole(variables, image, padding)
     whole = segment_whole(variables, image)
     np.testing.assert_array_equal(spared.labels, unpad(whole.labels, padding))
@@ -178,38 +145,17 @@ def test_padding_is_not_computed_plane_by_plane(shape, padding, mode):
     np.testing.assert_allclose(spared.confidence, expected, rtol=1e-5)
 
 
-def test_margins_that_are_not_flat_are_noticed():
-    for axis, where in itertools.product(range(3), (0, 4, -5, -1)):
-        image = np.zeros((16, 16, 16, 2), np.float32)
-        assert _is_flat(image, (5, 5, 5))
-        np.moveaxis(image, axis, 0)[where, 8, 8, 1] = 1
-        assert not _is_flat(image, (5, 5, 5))
-
-
-@pytest.mark.parametrize("passes", [1, 4])
-def test_memory_estimate_is_the_compilers(passes):
-    shape = (96, 64, 32)
-    example = jax.ShapeDtypeStruct((1, *shape, 2), np.float32)
-    lowered = predict.lower(network_variables(), example, passes=passes)
-    analysis = lowered.compile().memory_analysis()
-    if analysis is None or not analysis.temp_size_in_bytes:
-        pytest.skip("this backend gives no memory analysis")
-    need = analysis.temp_size_in_bytes + analysis.output_size_in_bytes
-    estimate = whole_memory_bytes(shape, passes)
-    assert 0.5 * estimate < need < estimate
-
-
 @pytest.mark.parametrize("margin", [(8, 8, 2), (0, 0, 0)])
-def test_passes_average_logits(margin):
+def test_test_time_augmentation_averages_logits(margin):
     """Against the mirror and the move written out on whole, uncut volumes."""
-    variables = network_variables(3)
+    variables = network_variables(5, SMALL)
     rng = np.random.default_rng(4)
     inner = rng.normal(size=(48, 32, 12, 2)).astype(np.float32)
     image = np.stack([pad(inner[..., c], margin, "minimum") for c in (0, 1)], -1)
     size = bucket_shape(image.shape[:3])
     grow = [(0, b - n) for b, n in zip(size, image.shape[:3], strict=True)]
     whole = np.pad(image, [*grow, (0, 0)], mode="edge")
-    half = jax.jit(lambda x: DenseVNet().apply(variables, x, method="half_resolution"))
+    half = jax.jit(lambda x: NETWORK.apply(variables, x, method="half_resolution"))
     partner = [0, *[k + 1 if k % 2 else k - 1 for k in range(1, 15)]]
 
     def both_sides(volume):
@@ -225,14 +171,40 @@ def test_passes_average_logits(margin):
     two, other = (np.asarray(upsample(both_sides(x)[None], 2)) for x in (whole, moved))
     other = np.concatenate([other[:, :, :, 1:], other[:, :, :, -1:]], axis=3)
     cut = tuple(slice(m, m + n) for m, n in zip(margin, inner.shape[:3], strict=True))
-    found = {p: segment_whole(variables, image, margin, passes=p) for p in (2, 4)}
-    for passes, logits in ((2, two), (4, (two + other) / 2)):
+    found = {p: segment_whole(variables, image, margin, tta=p) for p in (2, 4)}
+    for tta, logits in ((2, two), (4, (two + other) / 2)):
         probability = np.asarray(jax.nn.softmax(logits))[0][cut]
-        wrong = probability.argmax(-1) != found[passes].labels
+        wrong = probability.argmax(-1) != found[tta].labels
         assert np.mean(wrong) < 1e-3
         np.testing.assert_allclose(
-            found[passes].confidence, probability.max(-1), rtol=1e-3
+            found[tta].confidence, probability.max(-1), rtol=1e-3
         )
     once = np.asarray(upsample(half(whole[None]), 2))[0][cut].argmax(-1)
     assert np.mean(once != found[2].labels) > 0.1
     assert np.mean(found[2].labels != found[4].labels) > 0.01
+
+
+@pytest.mark.parametrize(("tta", "snap"), [(2, True), (4, False)])
+def test_one_window_at_a_scans_voxels_is_whole_mode(tta, snap):
+    variables = network_variables(5, SMALL)
+    image = np.random.default_rng(4).normal(size=(48, 32, 16, 2)).astype(np.float32)
+    margin, shape = (8, 8, 4), (17, 9, 5)
+    whole = segment_whole(variables, image, margin, shape=shape, tta=tta, snap=snap)
+    how = Settings(
+        "sliding_window", (48, 32, 16), (8, 8, 4), tta=tta, snap_slice_ends=snap
+    )
+    found = segment_volume(Forward(NETWORK, variables, tta), image, how, margin, shape)
+    np.testing.assert_array_equal(found.labels, whole.labels)
+    np.testing.assert_allclose(found.confidence, whole.confidence, rtol=1e-4)
+    assert len(np.unique(whole.labels)) > 2
+
+
+def test_whole_mode_is_one_window_of_niftynets():
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(48, 32, 16, 2)).astype(np.float32)
+    forward = Forward(NETWORK, network_variables(5, SMALL))
+    whole = segment_volume(forward, image, Settings("whole"))
+    how = Settings("sliding_window", (48, 32, 16), (0, 0, 0), predict_border=True)
+    window = stitched_labels(forward, image, sliding_window((48, 32, 16), how))
+    np.testing.assert_array_equal(whole.labels, window.labels)
+    assert len(np.unique(whole.labels)) > 5 and whole.confidence.min() >= 1 / 15

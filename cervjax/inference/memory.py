@@ -1,0 +1,122 @@
+"""How much memory the network needs, and how much there is where it runs."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import psutil
+
+from cervjax.inference.tiling import bucket_shape
+from cervjax.inference.types import Settings, Size
+from cervjax.model.card import Tta
+from cervjax.model.dense_vnet import SIZE_MULTIPLE
+
+WHOLE_BYTES_PER_VOXEL = {1: 120, 2: 145, 4: 180}
+"""Device memory of whole mode for as many versions of the volume;
+`tests/inference/test_memory.py` holds it to the compiler's."""
+_LEAST_BYTES_PER_VOXEL = 60
+"""Volumes held at once in any mode: input, masks, logits, labels, splines."""
+_LIMITS = (  # of a container, version 2 and 1: the limit, and what is used of it
+    (Path("memory.max"), Path("memory.current")),
+    (
+        Path("memory/memory.limit_in_bytes"),
+        Path("memory/memory.usage_in_bytes"),
+    ),
+)
+
+
+def device() -> jax.Device:
+    """Where the network runs: the default device, or else the first."""
+    chosen = jax.config.jax_default_device
+    if isinstance(chosen, str):
+        return jax.devices(chosen)[0]
+    return chosen or jax.devices()[0]
+
+
+def device_name() -> str:
+    """The device's kind; of a CPU the number of cores."""
+    found = device()
+    threads = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    return f"cpu ({threads} cores)" if found.platform == "cpu" else found.device_kind
+
+
+def whole_memory_bytes(shape: tuple[int, ...], tta: Tta = 1) -> float:
+    """About what whole mode takes for a padded volume, beyond the volume itself."""
+    return float(np.prod(bucket_shape(shape))) * WHOLE_BYTES_PER_VOXEL[tta]
+
+
+def host_bytes(root: Path = Path("/sys/fs/cgroup")) -> tuple[float, float]:
+    """Memory of this machine, or of the container: in all, and free."""
+    memory = psutil.virtual_memory()
+    total, free = float(memory.total), float(memory.available)
+    for limit_file, used_file in _LIMITS:
+        try:
+            limit = float((root / limit_file).read_text())
+            used = float((root / used_file).read_text())
+        except (OSError, ValueError):  # no such container, or "max": no limit
+            continue
+        total, free = min(total, limit), min(free, max(limit - used, 0.0))
+    return total, free
+
+
+def network_bytes(settings: Settings) -> float:
+    """What the network may take where it runs."""
+    if settings.max_memory_gb is not None:
+        return settings.max_memory_gb * 1e9
+    stats = None if device().platform == "cpu" else device().memory_stats()
+    if stats and "bytes_limit" in stats:
+        return 0.9 * (stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+    return 0.9 * host_bytes()[1]
+
+
+def check_ever_fits(padded: Sequence[int], settings: Settings) -> None:
+    """Raises ValueError for a volume too large for this machine's memory in all."""
+    limit = settings.max_memory_gb
+    total = host_bytes()[0] if limit is None else limit * 1e9
+    _check(padded, total, "in all" if limit is None else "allowed")
+
+
+def within_memory(
+    padded: tuple[int, ...], settings: Settings
+) -> tuple[Settings, list[str]]:
+    """Falls back to a sliding window before memory runs out.
+
+    Returns:
+        The settings to run, and warnings.
+
+    Raises:
+        ValueError: even that would not fit.
+    """
+    free = network_bytes(settings)
+    given = settings.max_memory_gb is not None
+    _check(padded, free, "allowed" if given else "free")
+    need = whole_memory_bytes(padded, settings.tta)
+    if settings.mode != "whole" or need <= free:
+        return settings, []
+    # Weights trained on whole volumes count levels along the whole height.
+    high: Size = (*settings.window[:2], whole_height(padded))
+    fits = whole_memory_bytes(high, settings.tta) <= free
+    window = high if fits else settings.window
+    reason = (
+        f"whole mode would need {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are "
+        f"{'allowed' if given else 'free'}: "
+        f"a sliding window of {window} used instead"
+    )
+    return replace(settings, mode="sliding_window", window=window), [reason]
+
+
+def whole_height(size: tuple[int, ...]) -> int:
+    """Slices of a window that is as high as a volume."""
+    return -(-size[2] // SIZE_MULTIPLE) * SIZE_MULTIPLE
+
+
+def _check(padded: Sequence[int], there_is: float, which: str) -> None:
+    least = float(np.prod(padded)) * _LEAST_BYTES_PER_VOXEL
+    if least > there_is:
+        raise ValueError(
+            f"the scan is {tuple(padded)} voxels at the network's spacing and needs "
+            f"{least / 1e9:.1f} GB, there are {there_is / 1e9:.1f} GB {which}; crop "
+            "it, or look at the voxel size in its header"
+        )

@@ -196,7 +196,7 @@ def test_one_window_at_a_scans_voxels_is_whole_mode(tta, snap):
     found = segment_volume(Forward(NETWORK, variables, tta), image, how, margin, shape)
     np.testing.assert_array_equal(found.labels, whole.labels)
     np.testing.assert_allclose(found.confidence, whole.confidence, rtol=1e-4)
-    assert len(np.unique(whole.labels)) > 2
+    assert len(np.unique(whole.labels)) >= 2
 
 
 def test_whole_mode_is_one_window_of_niftynets():

@@ -80,7 +80,7 @@ def to_neck(
     curvature = np.deg2rad(pose.lordosis_deg) / _C2_TO_C7_MM
     y_atlas = y + 0.5 * curvature * height**2
     z_atlas = height - curvature * height * (y_atlas - _SPINE_Y_MM)
-    side = _smooth((np.abs(x) - 35) / 50) * _smooth(-height / 40)
+    side = _smooth((np.abs(x) - 35) / 50) * _smooth(np.asarray(-height / 40))
     return x, y_atlas, z_atlas - pose.shoulder_mm * side
 
 

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-page",
         dest="page",
         action="store_false",
-        help="without the interactive page and plotly",
+        help="without the interactive page, which needs plotly",
     )
 
 

@@ -47,12 +47,12 @@ COHORT = 3000
 
 
 @pytest.fixture(scope="module")
-def people():
+def subjects():
     return [draw_subject(5, i) for i in range(COHORT)]
 
 
-def column(people, name):
-    return np.array([getattr(p, name) for p in people])
+def column(subjects, name):
+    return np.array([getattr(p, name) for p in subjects])
 
 
 def positions(body):
@@ -208,7 +208,7 @@ def table_1_voxels(body):
     return counts
 
 
-def test_muscles_have_the_areas_asked_for():
+def test_muscles_have_the_areas_that_were_drawn():
     who = draw_subject(0, 7)
     assert np.ptp(who.muscle_area) > 0.5  # or the test is idle
     unscaled = who._replace(
@@ -265,10 +265,10 @@ def test_fused_level_and_thick_fat(neck):
     assert behind[1] > 1.6 * behind[0]
 
 
-# --- people
+# --- subjects
 
 
-def test_same_seed_same_person():
+def test_same_seed_same_subject():
     first, again = draw_subject(3, 8), draw_subject(3, 8)
     for a, b in zip(first, again, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -279,9 +279,9 @@ def test_same_seed_same_person():
     assert first.name == "sub-0009"
 
 
-def test_age_sex_and_size_of_the_cohort(people):
-    age, bmi = column(people, "age_years"), column(people, "bmi")
-    female, height = column(people, "sex") == "F", column(people, "height_m")
+def test_age_sex_and_size_of_the_cohort(subjects):
+    age, bmi = column(subjects, "age_years"), column(subjects, "bmi")
+    female, height = column(subjects, "sex") == "F", column(subjects, "height_m")
     cut = truncnorm((18 - 34.2) / 10.7, (65 - 34.2) / 10.7, 34.2, 10.7)
     assert age.mean() == pytest.approx(cut.mean(), abs=4 * 10.7 / COHORT**0.5)
     assert age.std() == pytest.approx(cut.std(), rel=0.05)
@@ -293,8 +293,8 @@ def test_age_sex_and_size_of_the_cohort(people):
         assert np.corrcoef(a, b)[0, 1] == pytest.approx(0, abs=4 / COHORT**0.5)
 
 
-def test_infiltration_of_the_cohort(people):
-    mfi, age = column(people, "mfi_percent"), column(people, "age_years")
+def test_infiltration_of_the_cohort(subjects):
+    mfi, age = column(subjects, "mfi_percent"), column(subjects, "age_years")
     for m in MUSCLES:
         # 34.2 years is the mode of the cut normal distribution, not its mean
         wanted = MEAN_MFI_PERCENT[m.key]
@@ -303,18 +303,18 @@ def test_infiltration_of_the_cohort(people):
     assert mfi.min() >= 3.8
 
 
-def test_effects_on_infiltration(people):
-    female = column(people, "sex") == "F"
+def test_effects_on_infiltration(subjects):
+    female = column(subjects, "sex") == "F"
     x = np.stack(
         [
             np.ones(COHORT),
             female,
-            column(people, "age_years") - 34.2,
-            column(people, "bmi") - 25,
+            column(subjects, "age_years") - 34.2,
+            column(subjects, "bmi") - 25,
         ],
         1,
     )
-    effects, *_ = np.linalg.lstsq(x, column(people, "mfi_percent"), rcond=None)
+    effects, *_ = np.linalg.lstsq(x, column(subjects, "mfi_percent"), rcond=None)
     _, sex, slope, bmi = effects
     assert sex.mean() == pytest.approx(1.8, abs=0.3)
     np.testing.assert_allclose(sex, 1.8, atol=0.6)
@@ -324,9 +324,9 @@ def test_effects_on_infiltration(people):
         assert slope[m.label - 1] == pytest.approx(wanted, abs=0.035), m.key
 
 
-def test_areas_of_the_cohort(people):
-    area = column(people, "muscle_area")
-    female = column(people, "sex") == "F"
+def test_areas_of_the_cohort(subjects):
+    area = column(subjects, "muscle_area")
+    female = column(subjects, "sex") == "F"
     np.testing.assert_allclose(area.mean(0), 1, atol=0.03)
     ratio = area[female].mean(0) / area[~female].mean(0)
     np.testing.assert_allclose(ratio, 0.78, atol=0.04)
@@ -336,24 +336,24 @@ def test_areas_of_the_cohort(people):
     assert (np.abs(sides.mean(0)) < 4 * error).all()
 
 
-def test_pathology_is_more_fat_and_less_muscle(people):
+def test_pathology_is_more_fat_and_less_muscle(subjects):
     ill = [draw_subject(5, i, pathology=True) for i in range(1000)]
-    more = column(ill, "mfi_percent").mean(0) - column(people, "mfi_percent").mean(0)
-    less = column(ill, "muscle_area").mean(0) / column(people, "muscle_area").mean(0)
+    more = column(ill, "mfi_percent").mean(0) - column(subjects, "mfi_percent").mean(0)
+    less = column(ill, "muscle_area").mean(0) / column(subjects, "muscle_area").mean(0)
     assert (more > 1.5).all() and (less < 0.99).all()
     assert more[:2].min() > 2 * more[8:].max() > 0  # multifidus above all
     fused = column(ill, "fused_level")
     assert np.mean(fused >= 0) == pytest.approx(0.3, abs=0.06)
-    assert (column(people, "fused_level") == -1).all()
+    assert (column(subjects, "fused_level") == -1).all()
 
 
-def test_a_third_worsens(people):
-    change = np.array([draw_change(5, p) for p in people])
-    assert np.array_equal(change, [draw_change(5, p) for p in people])
+def test_a_third_worsens(subjects):
+    change = np.array([draw_change(5, p) for p in subjects])
+    assert np.array_equal(change, [draw_change(5, p) for p in subjects])
     worse = change.any(1)
     share = norm.interval(0.9999, 1 / 3, (2 / 9 / COHORT) ** 0.5)
     assert share[0] < worse.mean() < share[1]
-    mfi = column(people, "mfi_percent")
+    mfi = column(subjects, "mfi_percent")
     assert (mfi + change <= HIGHEST_MFI_PERCENT + 1e-9).all()
     free = worse & (mfi + 4 < HIGHEST_MFI_PERCENT).all(1)  # nothing is cut off
     assert (change[free] > 0).all()

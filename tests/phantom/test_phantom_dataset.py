@@ -13,7 +13,7 @@ from digital import digital_scan
 from cervjax.anatomy import MUSCLES
 from cervjax.cli.main import main
 from cervjax.io.pairing import find_scans
-from cervjax.phantom import dataset
+from cervjax.phantom import dataset, records
 from cervjax.phantom.dataset import subject_of, write_dataset
 from cervjax.phantom.neck import build_neck, with_mfi
 from cervjax.phantom.protocol import TIERS
@@ -26,7 +26,7 @@ TRUTH = ("dseg", "desc-full_dseg", "pdff", "levels")
 VOXEL_ML = 0.024
 TABLES = {"truth.csv", "participants.tsv"}
 WORSENING = {"seed": 2, "first": 1}
-"""Somebody who worsens; in the hard cohort their scan is stored as SAR, and oblique."""
+"""A subject who worsens; the hard cohort's scan is stored as SAR, and oblique."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -75,7 +75,7 @@ def data_of(path):
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
-    """Two people, one after the other, and the files after each of three calls."""
+    """Two subjects, one after the other, and the files after each of three calls."""
     folder = tmp_path_factory.mktemp("clean") / "new" / "data"
     states = []
     for count in (1, 2, 2):
@@ -128,7 +128,7 @@ def test_workers_do_not_change_a_byte(tmp_path, monkeypatch):
     assert hashes(tmp_path / "1") == hashes(tmp_path / "2")
 
 
-def test_more_people_keep_those_that_are_there(clean):
+def test_more_subjects_keep_those_that_are_there(clean):
     _, (one, two, again) = clean
     kept = set(one) - TABLES
     assert {name: two[name] for name in kept} == {name: one[name] for name in kept}
@@ -154,10 +154,25 @@ def test_interrupted_call_is_taken_up(tmp_path):
     assert hashes(folder) == hashes(tmp_path / "whole")
 
 
+def test_a_scan_without_all_files_has_no_record(tmp_path, monkeypatch):
+    write = records.write_volume
+
+    def fail(path, *rest):
+        if path.name.endswith("_levels.nii.gz"):  # the last
+            raise OSError("disk full")
+        write(path, *rest)
+
+    monkeypatch.setattr(records, "write_volume", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_dataset(tmp_path, 1, severity="clean", seed=2)
+    assert file_of(tmp_path, "dseg").exists()
+    assert not list(tmp_path.rglob("*_desc-truth.json"))
+
+
 def test_cohorts_are_apart(hard):
     assert [p.name for p in hard.glob("sub-*")] == ["sub-0002"]
-    people = rows_of(hard / "participants.tsv", "\t")
-    assert [p["participant_id"] for p in people] == ["sub-0002"]
+    subjects = rows_of(hard / "participants.tsv", "\t")
+    assert [p["participant_id"] for p in subjects] == ["sub-0002"]
 
 
 def test_scans_are_found(clean):
@@ -292,7 +307,7 @@ def test_truth_from_the_files(clean):
         assert float(row["mfi_change_points"]) == 0
 
 
-def test_people(clean):
+def test_participants_table(clean):
     path = clean[0] / "participants.tsv"
     header = path.read_text().splitlines()[0].split("\t")
     assert header == ["participant_id", "age", "sex", "height_m", "weight_kg", "bmi"]

@@ -183,7 +183,7 @@ def test_density_fat_fraction_of_masks(clean):
 
 
 def test_infiltration_is_what_was_drawn(neck):
-    """On the paper's grid. Calibrated lying straight; this one lies as people do."""
+    """On the paper's grid. Calibrated lying straight; this one lies as subjects do."""
     scan = make_scan(neck, TIERS["clean"], (0, 0))
     drawn, found = neck.subject.mfi_percent, mfi_of(scan)
     fatty = neck.mean_fraction[1:] > LEANEST
@@ -206,8 +206,8 @@ def test_infiltration_is_what_was_drawn_lying_straight(neck):
 def test_fat_around_a_muscle_alone_is_less_than_the_muscles_own():
     """Even of the thinnest sheet MFI has to tell its fat, not how it was outlined."""
     trapezius = [m.label - 1 for m in MUSCLES if m.abbreviation == "TR"]
-    people = [draw_subject(11, i) for i in range(20)]
-    thin = min(people, key=lambda s: s.muscle_area[trapezius].mean())
+    subjects = [draw_subject(11, i) for i in range(20)]
+    thin = min(subjects, key=lambda s: s.muscle_area[trapezius].mean())
     tier = TIERS["clean"]._replace(tilt_deg=0, shift_mm=0)
     lean = with_mfi(build_neck(thin), np.zeros(14))
     found = mfi_of(make_scan(lean, tier, (0, 3)))

@@ -53,10 +53,7 @@ STRANGERS = {
 }
 LARGE = {
     "cervjax/cli/infer.py add_arguments: lines",
-    "cervjax/cohort/assembly.py assemble: lines",
-    "cervjax/cohort/page.py _outcome: lines",
     "cervjax/cohort/plots.py",
-    "cervjax/cohort/report.py run: lines",
     "cervjax/data/windows.py windows: parameters",
     "cervjax/evaluation/tables.py",
     "cervjax/inference/pipeline.py run: parameters",

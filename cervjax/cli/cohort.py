@@ -46,9 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Analyses a cohort: muscles, sex, age, BMI, change between two sessions."""
-    from cervjax.cohort.report import run
+    from cervjax.cohort.report import analyse_cohort
 
-    run(
+    analyse_cohort(
         args.measurements,
         args.participants,
         args.output,

@@ -14,7 +14,7 @@ import numpy as np
 from cervjax.cohort.ancova import sex_effect
 from cervjax.cohort.assembly import Cohort, modelled
 from cervjax.cohort.correlation import partial_correlation
-from cervjax.cohort.linear import person_design
+from cervjax.cohort.linear import participant_design
 from cervjax.cohort.multiplicity import with_corrections
 from cervjax.cohort.paired import (
     agreement_limits,
@@ -81,7 +81,7 @@ def analyse(
     """Runs every analysis.
 
     Args:
-        cohort: what `checks.check` let pass.
+        cohort: what `checks.check_cohort` let pass.
         outcome: MFI or VOLUME.
         centred: takes the means off age and BMI in the repeated-measures model.
         unchanged: per muscle, of scans repeated while nothing changed; the smallest
@@ -139,12 +139,12 @@ def _describe(cohort: Cohort, values: np.ndarray) -> Rows:
 
 def _repeated(cohort: Cohort, values: np.ndarray, centred: bool) -> dict[str, Rows]:
     rows = modelled(cohort)
-    design = person_design(
+    design = participant_design(
         cohort.female[rows], cohort.age_years[rows], cohort.bmi[rows], centred=centred
     )
     result = repeated_measures(values[rows], design)
     count = {"n": int(rows.sum())}
-    # Families: the terms within people for each correction; the terms between people.
+    # Families: the terms within participants, for each correction; those between them.
     return {
         "within": with_corrections(
             [count | row for row in result.within], lambda row: row["correction"]
@@ -158,7 +158,7 @@ def _sex(cohort: Cohort, values: np.ndarray) -> Rows:
     rows = []
     for k, muscle in enumerate(cohort.muscles):
         who = modelled(cohort, k)
-        design = person_design(
+        design = participant_design(
             cohort.female[who], cohort.age_years[who], cohort.bmi[who]
         )
         rows.append({"muscle": muscle} | sex_effect(values[who, k], design))
@@ -198,7 +198,7 @@ def _change(
     second: np.ndarray,
     unchanged: Mapping[str, Repeats] | None,
 ) -> dict[str, Rows]:
-    rows, people = [], []
+    rows, participants = [], []
     for k, muscle in enumerate(cohort.muscles):
         both = np.isfinite(first[:, k]) & np.isfinite(second[:, k])
         try:
@@ -232,7 +232,7 @@ def _change(
         )
         for i in np.flatnonzero(both):
             change = second[i, k] - first[i, k]
-            people.append(
+            participants.append(
                 {
                     "participant_id": cohort.names[i],
                     "muscle": muscle,
@@ -243,9 +243,9 @@ def _change(
                     "exceeds": bool(abs(change) > smallest),
                 }
             )
-    people.sort(key=lambda row: row["participant_id"])
+    participants.sort(key=lambda row: row["participant_id"])
     # Family: the muscles.
-    return {"change": with_corrections(rows), "change_participants": people}
+    return {"change": with_corrections(rows), "change_participants": participants}
 
 
 def _with_units(row: dict[str, Any], outcome: Outcome) -> dict[str, Any]:

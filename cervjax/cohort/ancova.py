@@ -11,7 +11,7 @@ def sex_effect(values: np.ndarray, design: Design) -> dict[str, float]:
 
     Args:
         values: ``(n,)`` outcome.
-        design: of `linear.person_design`, women +1 and men -1 in its sex column.
+        design: of `linear.participant_design`, women +1 and men -1 in its sex column.
 
     Returns:
         Type III F of sex with p and partial eta squared; means of women and men at the

@@ -1,13 +1,15 @@
 """One cohort out of two tables: who is in it, and who is left out and why."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from cervjax.anatomy import MUSCLES
-from cervjax.cohort.inputs import Measurement, Person
+from cervjax.cohort.inputs import Measurement, Participant
 
 MUSCLE_NAMES = tuple(dict.fromkeys(m.abbreviation for m in MUSCLES))
 """The paper's 7 muscles, in order of their labels."""
@@ -26,7 +28,7 @@ class Exclusion(NamedTuple):
 
 
 class Cohort(NamedTuple):
-    """People, their covariates and their muscles.
+    """Participants, their covariates and their muscles.
 
     Attributes:
         names: ``(n,)`` participants with at least one scan, sorted.
@@ -53,17 +55,17 @@ class Cohort(NamedTuple):
 
 def assemble(
     measurements: Sequence[Measurement],
-    people: Sequence[Person],
+    participants: Sequence[Participant],
     *,
     sessions: Sequence[str] = (),
 ) -> Cohort:
-    """Brings measurements and people together.
+    """Brings measurements and participants together.
 
     A muscle counts where both sides have a volume above 0 and an MFI.
 
     Args:
         measurements: rows of the measurements.
-        people: rows of the participants.
+        participants: rows of the participants.
         sessions: one or two session labels, first the earlier; by default all there
             are, if these are one, or two numbers.
 
@@ -72,70 +74,27 @@ def assemble(
             it is not clear which session comes first.
     """
     scans = {s: _split(s) for s in dict.fromkeys(m.scan for m in measurements)}
-    known = {p.name: p for p in people}
+    known = {p.name: p for p in participants}
     _check_scans(scans, known)
     used = _sessions({session for _, session in scans.values()}, tuple(sessions))
-    out = []
-    for who, session in scans.values():
-        if who not in known:
-            out.append(
-                Exclusion(who, session, "", "everything", "scan without a participant")
-            )
-        elif session not in used:
-            out.append(
-                Exclusion(who, session, "", "everything", "session not asked for")
-            )
-    index = {place: scan for scan, place in scans.items()}
     present = sorted(
         {w for w, session in scans.values() if w in known and session in used}
     )
-    for person in people:
-        if person.name not in present:
-            out.append(
-                Exclusion(
-                    person.name, "", "", "everything", "participant without a scan"
-                )
-            )
-    cells = {(m.scan, m.muscle, m.side): m for m in measurements}
-    shape = (2, len(used), len(present), len(MUSCLE_NAMES))
-    values = np.full(shape, np.nan)
-    for i, session in enumerate(used):
-        for j, who in enumerate(present):
-            scan = index.get((who, session))
-            if scan is None:
-                out.append(_no_session(who, session, first=i == 0))
-                continue
-            for k, muscle in enumerate(MUSCLE_NAMES):
-                sides = [cells.get((scan, muscle, side)) for side in _SIDES]
-                lacking = [s for s, m in zip(_SIDES, sides, strict=True) if not _has(m)]
-                if lacking:
-                    reason = f"muscle missing: {' and '.join(lacking)}"
-                    out.append(
-                        Exclusion(
-                            who,
-                            session,
-                            muscle,
-                            "this muscle; models of all muscles",
-                            reason,
-                        )
-                    )
-                    continue
-                values[:, i, j, k] = np.mean([(m.mfi, m.volume) for m in sides if m], 0)
+    excluded = _without_partner(scans, known, used, present)
+    values, missing = _values(measurements, scans, used, present)
     kept = np.isfinite(values[0, 0]).any(0)
-    for muscle in np.array(MUSCLE_NAMES)[~kept]:
-        out = [e for e in out if e.muscle != muscle]
-        out.append(
-            Exclusion("", "", str(muscle), "everything", "muscle that nobody has")
-        )
-    for person in (known[name] for name in present):
-        lacking = _lacking(person)
-        if lacking:
-            out.append(
-                Exclusion(
-                    person.name, "", "", "models with covariates", f"missing {lacking}"
-                )
-            )
+    absent = [str(muscle) for muscle in np.array(MUSCLE_NAMES)[~kept]]
+    excluded += [e for e in missing if e.muscle not in absent]
+    excluded += [
+        Exclusion("", "", muscle, "everything", "muscle that nobody has")
+        for muscle in absent
+    ]
     who = [known[name] for name in present]
+    excluded += [
+        Exclusion(p.name, "", "", "models with covariates", f"missing {lacking}")
+        for p in who
+        if (lacking := _lacking(p))
+    ]
     return Cohort(
         tuple(present),
         used,
@@ -145,8 +104,57 @@ def assemble(
         tuple(m for m, keep in zip(MUSCLE_NAMES, kept, strict=True) if keep),
         values[0][..., kept],
         values[1][..., kept],
-        out,
+        excluded,
     )
+
+
+def _without_partner(
+    scans: Mapping[str, tuple[str, str]],
+    known: Mapping[str, Participant],
+    used: Sequence[str],
+    present: Sequence[str],
+) -> list[Exclusion]:
+    """Scans without a participant or of other sessions, participants without a scan."""
+    excluded = []
+    for who, session in scans.values():
+        if who not in known or session not in used:
+            reason = "session not asked for"
+            reason = reason if who in known else "scan without a participant"
+            excluded.append(Exclusion(who, session, "", "everything", reason))
+    return excluded + [
+        Exclusion(name, "", "", "everything", "participant without a scan")
+        for name in known
+        if name not in present
+    ]
+
+
+def _values(
+    measurements: Sequence[Measurement],
+    scans: Mapping[str, tuple[str, str]],
+    used: Sequence[str],
+    present: Sequence[str],
+) -> tuple[Float[np.ndarray, "2 session n muscle"], list[Exclusion]]:
+    """MFI and volume, means of both sides, and which of them are missing and why."""
+    cells = {(m.scan, m.muscle, m.side): m for m in measurements}
+    scan_of = {place: scan for scan, place in scans.items()}
+    values = np.full((2, len(used), len(present), len(MUSCLE_NAMES)), np.nan)
+    missing = []
+    for (i, session), (j, who) in product(enumerate(used), enumerate(present)):
+        scan = scan_of.get((who, session))
+        if scan is None:
+            missing.append(_no_session(who, session, first=i == 0))
+            continue
+        for k, muscle in enumerate(MUSCLE_NAMES):
+            sides = [cells.get((scan, muscle, side)) for side in _SIDES]
+            there = [m for m in sides if m is not None and _has(m)]
+            if len(there) == len(_SIDES):
+                values[:, i, j, k] = np.mean([(m.mfi, m.volume) for m in there], 0)
+                continue
+            lacking = [s for s, m in zip(_SIDES, sides, strict=True) if m not in there]
+            reason = f"muscle missing: {' and '.join(lacking)}"
+            of = "this muscle; models of all muscles"
+            missing.append(Exclusion(who, session, muscle, of, reason))
+    return values, missing
 
 
 def modelled(cohort: Cohort, muscle: int | None = None) -> np.ndarray:
@@ -167,7 +175,9 @@ def _split(scan: str) -> tuple[str, str]:
     return (match["who"], match["session"] or "") if match else (scan, "")
 
 
-def _check_scans(scans: dict[str, tuple[str, str]], known: dict[str, Person]) -> None:
+def _check_scans(
+    scans: Mapping[str, tuple[str, str]], known: Mapping[str, Participant]
+) -> None:
     first = {}
     for scan, place in scans.items():
         if place in first:
@@ -210,18 +220,14 @@ def _no_session(who: str, session: str, *, first: bool) -> Exclusion:
     return Exclusion(who, session, "", of, "no scan at this session")
 
 
-def _has(measurement: Measurement | None) -> bool:
-    return (
-        measurement is not None
-        and measurement.volume > 0
-        and np.isfinite(measurement.mfi)
-    )
+def _has(measurement: Measurement) -> bool:
+    return measurement.volume > 0 and bool(np.isfinite(measurement.mfi))
 
 
-def _lacking(person: Person) -> str:
+def _lacking(participant: Participant) -> str:
     values = {
-        "sex": person.sex != "",
-        "age": np.isfinite(person.age_years),
-        "BMI": np.isfinite(person.bmi),
+        "sex": participant.sex != "",
+        "age": np.isfinite(participant.age_years),
+        "BMI": np.isfinite(participant.bmi),
     }
     return " and ".join(name for name, there in values.items() if not there)

@@ -7,7 +7,7 @@ import numpy as np
 from cervjax.cohort.assembly import Cohort, modelled
 
 
-def check(cohort: Cohort, measurements: Path, participants: Path) -> None:
+def check_cohort(cohort: Cohort, measurements: Path, participants: Path) -> None:
     """Makes sure that every model can be fitted.
 
     Args:
@@ -16,8 +16,8 @@ def check(cohort: Cohort, measurements: Path, participants: Path) -> None:
         participants: its file, for messages.
 
     Raises:
-        ValueError: too few people, one sex only, a column without variation, age and
-            BMI that are the same up to a scale, or fewer than two muscles.
+        ValueError: too few participants, one sex only, a column without variation, age
+            and BMI that are the same up to a scale, or fewer than two muscles.
     """
     if len(cohort.muscles) < 2:
         raise ValueError(
@@ -27,7 +27,7 @@ def check(cohort: Cohort, measurements: Path, participants: Path) -> None:
     sets = [("all muscles", modelled(cohort))]
     sets += [(m, modelled(cohort, k)) for k, m in enumerate(cohort.muscles)]
     for what, rows in sets:
-        _check_people(cohort, what, rows, measurements, participants)
+        _check_participants(cohort, what, rows, measurements, participants)
     for name, values in (("MFI", cohort.mfi[0]), ("volume", cohort.volume[0])):
         for k, muscle in enumerate(cohort.muscles):
             if np.ptp(values[modelled(cohort, k), k]) == 0:
@@ -45,7 +45,7 @@ def check(cohort: Cohort, measurements: Path, participants: Path) -> None:
             )
 
 
-def _check_people(
+def _check_participants(
     cohort: Cohort,
     what: str,
     rows: np.ndarray,

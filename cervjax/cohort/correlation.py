@@ -20,11 +20,13 @@ def partial_correlation(
         the partial regression slope with its 95 % confidence interval.
 
     Raises:
-        ValueError: people are too few, or nothing is left of one of the two.
+        ValueError: participants are too few, or nothing is left of one of the two.
     """
     n, c = held.shape
     if n <= c + 3:
-        raise ValueError(f"{c} held columns need more than {c + 3} people, got {n}")
+        raise ValueError(
+            f"{c} held columns need more than {c + 3} participants, got {n}"
+        )
     q = np.linalg.qr(np.column_stack([np.ones(n), held]))[0]
     both = np.stack([outcome, covariate], 1)
     y, x = (both - q @ (q.T @ both)).T

@@ -3,13 +3,13 @@
 Every error names the file, the line, what was found and what to do.
 """
 
-import csv
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from cervjax.anatomy import MUSCLES
+from cervjax.io.tables import read_rows
 
 _IDENTITY = {str(m.label): (m.abbreviation, m.side) for m in MUSCLES}
 _SEX = {"f": "F", "female": "F", "m": "M", "male": "M"}
@@ -35,7 +35,7 @@ class Measurement(NamedTuple):
     volume: float
 
 
-class Person(NamedTuple):
+class Participant(NamedTuple):
     """One participant; "" or NaN where the table says that a value is missing."""
 
     name: str
@@ -59,7 +59,7 @@ def read_measurements(
     """
     columns = ["scan", "label", "muscle", "side", "volume_ml", mfi_column]
     found, seen = [], {}
-    for line, row in _rows(path, ",", columns):
+    for line, row in read_rows(path, required=columns):
         scan, muscle, side = row["scan"], row["muscle"], row["side"]
         where = f"{path}, line {line} ({scan}, {muscle} {side})"
         if not scan:
@@ -84,7 +84,7 @@ def read_measurements(
     return found
 
 
-def read_participants(path: Path) -> list[Person]:
+def read_participants(path: Path) -> list[Participant]:
     """Reads a BIDS ``participants.tsv``: participant_id, sex, age and bmi.
 
     Where there is no BMI it is worked out of height (m, or cm if above 3) and weight
@@ -98,7 +98,12 @@ def read_participants(path: Path) -> list[Person]:
             of M, F, male and female, or a number is out of range.
     """
     found, lines = [], {}
-    for line, row in _rows(path, "\t", ["participant_id", "sex", "age"]):
+    for line, row in read_rows(
+        path,
+        required=["participant_id", "sex", "age"],
+        optional=["bmi", "height_m", "height", "weight_kg", "weight"],
+        delimiter="\t",
+    ):
         name = row["participant_id"]
         where = f"{path}, line {line} ({name})"
         if not name:
@@ -117,7 +122,7 @@ def read_participants(path: Path) -> list[Person]:
                 "models"
             )
         age = _number(row["age"], "age", where, _AGE_YEARS)
-        found.append(Person(name, _SEX.get(sex, ""), age, _bmi(row, path, where)))
+        found.append(Participant(name, _SEX.get(sex, ""), age, _bmi(row, path, where)))
     if not found:
         raise ValueError(f"{path} has no rows; give one per participant")
     return found
@@ -144,41 +149,6 @@ def _bmi(row: Mapping[str, str], path: Path, where: str) -> float:
         )
     weight = _number(row[weight_column], weight_column, where, _WEIGHT_KG)
     return weight / height**2
-
-
-def _rows(path: Path, delimiter: str, columns: list[str]):
-    """Line number and cells of every row; column names in lower case but as asked."""
-    try:
-        text = Path(path).read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8"
-        ) from error
-    reader = csv.reader(text.splitlines(), delimiter=delimiter)
-    wanted = {c.casefold(): c for c in columns}
-    header = [
-        wanted.get(c.strip().casefold(), c.strip().casefold()) for c in next(reader, [])
-    ]
-    missing = [c for c in columns if c not in header]
-    if missing:
-        tab = " separated by tabs" if delimiter == "\t" else ""
-        raise ValueError(
-            f"{path} lacks the column {', '.join(missing)}{tab}; it has "
-            f"{', '.join(header) or 'nothing'}"
-        )
-    twice = {c for c in header if header.count(c) > 1}
-    if twice:
-        raise ValueError(f"{path} has the column {', '.join(sorted(twice))} twice")
-    for row in reader:
-        if not any(cell.strip() for cell in row):
-            continue
-        if len(row) != len(header):
-            raise ValueError(
-                f"{path}, line {reader.line_num}: {len(row)} cells, but the header has "
-                f"{len(header)}; correct the row"
-            )
-        cells = (cell.strip() for cell in row)
-        yield reader.line_num, dict(zip(header, cells, strict=True))
 
 
 def _number(text: str, name: str, where: str, limits: tuple[float, float]) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Design(NamedTuple):
-    """What people differ in.
+    """What participants differ in.
 
     Attributes:
         matrix: ``(n, p)``; factors are coded to sum to zero over their levels, which
@@ -34,7 +34,7 @@ class Fit(NamedTuple):
     error_df: int
 
 
-def person_design(
+def participant_design(
     female: np.ndarray, age_years: np.ndarray, bmi: np.ndarray, *, centred: bool = True
 ) -> Design:
     """Intercept, sex (women +1, men -1), age and BMI.
@@ -44,7 +44,7 @@ def person_design(
         age_years: ``(n,)``.
         bmi: ``(n,)`` in kg/m2.
         centred: takes the means off age and BMI, so that the intercept belongs to the
-            mean person instead of one of age 0 and BMI 0.
+            mean participant instead of one of age 0 and BMI 0.
     """
     covariates = np.stack([age_years, bmi], 1)
     if centred:
@@ -65,7 +65,7 @@ def fit(outcomes: np.ndarray, matrix: np.ndarray) -> Fit:
     """
     n, p = matrix.shape
     if n <= p:
-        raise ValueError(f"{p} coefficients need more than {p} people, got {n}")
+        raise ValueError(f"{p} coefficients need more than {p} participants, got {n}")
     scale = np.linalg.norm(matrix, axis=0)
     q, r = np.linalg.qr(matrix / np.where(scale > 0, scale, 1))
     if np.abs(np.diag(r)).min() < 1e-10:

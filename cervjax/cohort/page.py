@@ -50,7 +50,7 @@ def page(
         centred: whether the repeated-measures model had centred covariates.
         figures: file name and caption of the pictures to show.
     """
-    parts = ["# Neck muscles of a cohort", f"**{NOTICE}**", *_people(cohort)]
+    parts = ["# Neck muscles of a cohort", f"**{NOTICE}**", *_participants(cohort)]
     for outcome, tables in results:
         parts += _outcome(cohort, outcome, tables, centred)
     parts.append("## Figures")
@@ -63,16 +63,16 @@ _NOTES = """\
 p is not corrected for the number of tests, as in the paper. p Holm guards against any
 false finding in its table, p FDR (Benjamini and Hochberg) against too large a share of
 them. Correlations are corrected for each covariate on its own, and so are the tests
-within people for each cure of non-sphericity.
+within participants for each correction of non-sphericity.
 
-CI is the 95 % confidence interval. Adjusted means are those of a person of mean age and
-BMI. Differences of MFI are in percentage points.
+CI is the 95 % confidence interval. Adjusted means are those at the mean age
+and BMI. Differences of MFI are in percentage points.
 
-Every finding is an association in these people. None says what causes what, and none
-is a statement about one patient."""
+Every finding is an association in these participants. None says what causes what, and
+none is a statement about one patient."""
 
 
-def _people(cohort: Cohort) -> list[str]:
+def _participants(cohort: Cohort) -> list[str]:
     women, men = (int((cohort.female == v).sum()) for v in (1, 0))
     n = len(cohort.names)
     rows = [["with a scan", str(n)], ["women, men", f"{women}, {men}"]]
@@ -83,11 +83,11 @@ def _people(cohort: Cohort) -> list[str]:
             text = f"{mean} +- {sd} ({x.min():.1f} to {x.max():.1f})"
             rows.append([f"{name}: mean +- SD (range)", text])
     rows.append(["in the models of all muscles", str(int(modelled(cohort).sum()))])
-    parts = ["## People", _table(["", "participants"], rows)]
+    parts = ["## Participants", _table(["", "participants"], rows)]
     counts = Counter((e.reason, e.left_out_of) for e in cohort.exclusions)
     parts.append("### Left out")
     if not counts:
-        return [*parts, "Nothing and nobody."]
+        return [*parts, "No scan, participant or muscle."]
     rows = [[reason, of, str(count)] for (reason, of), count in sorted(counts.items())]
     return [
         *parts,
@@ -99,27 +99,40 @@ def _people(cohort: Cohort) -> list[str]:
 def _outcome(
     cohort: Cohort, outcome: Outcome, tables: dict[str, Rows], centred: bool
 ) -> list[str]:
-    names = {m.abbreviation: m.name for m in MUSCLES}
-    unit, step = outcome.unit, outcome.step
     session = f", session {cohort.sessions[0]}" if len(cohort.sessions) == 2 else ""
-    parts = [f"## {outcome.title}", f"Mean of both sides{session}."]
-    groups = {(r["muscle"], r["sex"]): r for r in tables["muscles"]}
+    parts = [
+        f"## {outcome.title}",
+        f"Mean of both sides{session}.",
+        _means(cohort, outcome, tables["muscles"]),
+        "### Do the muscles differ, and do sex, age and BMI act on all alike?",
+        *_repeated(tables, centred),
+        "### Women and men, age and BMI held",
+        _sexes(outcome, tables["sex"]),
+    ]
+    for name, (word, per) in _COVARIATES.items():
+        other = "BMI" if word == "age" else "age"
+        parts.append(f"### {word[0].upper()}{word[1:]}, sex and {other} held")
+        rows = [r for r in tables["correlations"] if r["covariate"] == name]
+        parts.append(_correlations(outcome, rows, per))
+    parts.append("### Muscle against muscle, paired t-tests")
+    parts.append(_muscle_pairs(outcome, tables["pairs"]))
+    return parts + (_change(cohort, outcome, tables) if "change" in tables else [])
+
+
+def _means(cohort: Cohort, outcome: Outcome, muscles: Rows) -> str:
+    names = {m.abbreviation: m.name for m in MUSCLES}
+    mean, sd = f"mean_{outcome.unit}", f"sd_{outcome.unit}"
+    groups = {(r["muscle"], r["sex"]): r for r in muscles}
     rows = []
     for muscle in cohort.muscles:
         cells = [groups[muscle, g] for g in ("all", "female", "male")]
-        rows.append(
-            [
-                muscle,
-                names[muscle],
-                *(
-                    f"{c[f'mean_{unit}']:.1f} +- {c[f'sd_{unit}']:.1f} (n {c['n']})"
-                    for c in cells
-                ),
-            ]
-        )
-    parts.append(_table(["", "muscle", f"all, {outcome.axis}", "women", "men"], rows))
+        texts = [f"{c[mean]:.1f} +- {c[sd]:.1f} (n {c['n']})" for c in cells]
+        rows.append([muscle, names[muscle], *texts])
+    return _table(["", "muscle", f"all, {outcome.axis}", "women", "men"], rows)
 
-    parts.append("### Do the muscles differ, and do sex, age and BMI act on all alike?")
+
+def _repeated(tables: dict[str, Rows], centred: bool) -> list[str]:
+    """The repeated-measures model: a sentence and its tests."""
     how = "age and BMI centred" if centred else "age and BMI not centred, as SPSS does"
     (s,) = tables["sphericity"]
     mauchly = (
@@ -127,10 +140,11 @@ def _outcome(
         f"{p_text(s['p'])}"
     )
     if not np.isfinite(s["mauchly_w"]):
-        mauchly = "too few people for Mauchly's test"
-    parts.append(
-        f"Repeated-measures analysis of covariance, {s['n']} people with all muscles, "
-        f"Type III, {how}; {mauchly}; epsilon {s['epsilon_greenhouse_geisser']:.3f} "
+        mauchly = "too few participants for Mauchly's test"
+    sentence = (
+        f"Repeated-measures analysis of covariance, {s['n']} participants with all "
+        f"muscles, Type III, {how}; {mauchly}; "
+        f"epsilon {s['epsilon_greenhouse_geisser']:.3f} "
         f"(Greenhouse-Geisser), {s['epsilon_huynh_feldt']:.3f} (Huynh-Feldt, "
         "Lecoutre). The table is after Greenhouse and Geisser."
     )
@@ -138,9 +152,11 @@ def _outcome(
     rows = [
         [r["term"].replace("bmi", "BMI"), *_f(r)] for r in inside + tables["between"]
     ]
-    parts.append(_table(["term", *_F], rows))
+    return [sentence, _table(["term", *_F], rows)]
 
-    parts.append("### Women and men, age and BMI held")
+
+def _sexes(outcome: Outcome, sex: Rows) -> str:
+    unit, step = outcome.unit, outcome.step
     rows = [
         [
             r["muscle"],
@@ -151,30 +167,31 @@ def _outcome(
             f"{r[f'difference_{step}']:.1f} ({_ci(r, 'difference', step)})",
             *_f(r),
         ]
-        for r in tables["sex"]
+        for r in sex
     ]
-    head = ["muscle", "women, adjusted mean (CI)", "men", "difference", *_F]
-    parts.append(_table(head, rows))
+    return _table(
+        ["muscle", "women, adjusted mean (CI)", "men", "difference", *_F], rows
+    )
 
-    for name, (word, per) in _COVARIATES.items():
-        other = "BMI" if word == "age" else "age"
-        parts.append(f"### {word[0].upper()}{word[1:]}, sex and {other} held")
-        rows = [
-            [
-                r["muscle"],
-                str(r["n"]),
-                f"{r['r']:.2f} ({_ci(r, 'r', '', 2)})",
-                f"{r[f'slope_{step}_per_unit']:.3f} "
-                f"({_ci(r, 'slope', f'{step}_per_unit', 3)})",
-                *_p(r),
-            ]
-            for r in tables["correlations"]
-            if r["covariate"] == name
+
+def _correlations(outcome: Outcome, correlations: Rows, per: str) -> str:
+    slope = f"{outcome.step}_per_unit"
+    rows = [
+        [
+            r["muscle"],
+            str(r["n"]),
+            f"{r['r']:.2f} ({_ci(r, 'r', '', 2)})",
+            f"{r[f'slope_{slope}']:.3f} ({_ci(r, 'slope', slope, 3)})",
+            *_p(r),
         ]
-        head = ["muscle", "n", "partial r (CI)", f"{step} per {per} (CI)", *_P]
-        parts.append(_table(head, rows))
+        for r in correlations
+    ]
+    head = ["muscle", "n", "partial r (CI)", f"{outcome.step} per {per} (CI)", *_P]
+    return _table(head, rows)
 
-    parts.append("### Muscle against muscle, paired t-tests")
+
+def _muscle_pairs(outcome: Outcome, pairs: Rows) -> str:
+    step = outcome.step
     rows = [
         [
             f"{r['muscle']} less {r['less_muscle']}",
@@ -184,11 +201,9 @@ def _outcome(
             f"{r['cohens_dz']:.2f}",
             *_p(r),
         ]
-        for r in tables["pairs"]
+        for r in pairs
     ]
-    head = ["muscles", "n", f"difference, {step} (CI)", "test", "dz", *_P]
-    parts.append(_table(head, rows))
-    return parts + (_change(cohort, outcome, tables) if "change" in tables else [])
+    return _table(["muscles", "n", f"difference, {step} (CI)", "test", "dz", *_P], rows)
 
 
 def _change(cohort: Cohort, outcome: Outcome, tables: dict[str, Rows]) -> list[str]:
@@ -235,12 +250,12 @@ def _change(cohort: Cohort, outcome: Outcome, tables: dict[str, Rows]) -> list[s
 
 
 _DETECTABLE = {
-    "changes": "The smallest detectable change of one person is 1.96 SD of changes. "
-    "It holds what the measurement adds and what differs between people's true "
-    "changes: in people who really change it is too large. Take it from scans repeated "
+    "changes": "The smallest detectable change of a participant is 1.96 SD of changes. "
+    "It holds what the measurement adds and what differs between the true changes: "
+    "where participants really change it is too large. Take it from scans repeated "
     "within days (--repeated) where there are any.",
-    "repeated scans": "The smallest detectable change of one person is 1.96 SD of the "
-    "differences between scans repeated while nothing changed.",
+    "repeated scans": "The smallest detectable change of a participant is 1.96 SD of "
+    "the differences between scans repeated while nothing changed.",
 }
 _P = ["p", "p Holm", "p FDR"]
 _F = ["test", "partial eta squared", *_P]

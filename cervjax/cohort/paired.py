@@ -1,7 +1,7 @@
 """Paired comparisons: of two muscles, or of two sessions.
 
-The smallest detectable change of one person is 1.96 SD of the differences between two
-measurements (de Vet et al., J Clin Epidemiol 2006;59:1033), which is half the width of
+The smallest detectable change of a participant is 1.96 SD of the differences between
+two measurements (de Vet et al., J Clin Epidemiol 2006;59:1033), half the width of
 Bland and Altman's limits of agreement (Lancet 1986;327:307).
 """
 
@@ -12,7 +12,7 @@ _NORMAL = 1.96
 
 
 def paired_test(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
-    """Student's t-test of ``second - first``, over people who have both.
+    """Student's t-test of ``second - first``, over participants who have both.
 
     Args:
         first: ``(n,)``, NaN where missing.
@@ -23,17 +23,19 @@ def paired_test(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
         df, p and Cohen's dz (mean over SD of the difference).
 
     Raises:
-        ValueError: fewer than 3 people have both, or the difference does not vary.
+        ValueError: fewer than 3 participants have both, or nothing varies.
     """
     difference = second - first
     difference = difference[np.isfinite(difference)]
     n = difference.size
     if n < 3:
-        raise ValueError(f"a paired test needs 3 people with both values, got {n}")
+        raise ValueError(
+            f"a paired test needs 3 participants with both values, got {n}"
+        )
     mean, sd = float(difference.mean()), float(difference.std(ddof=1))
     size = np.abs(first[np.isfinite(first)]).max() + abs(mean)
     if sd <= 1e-12 * size:
-        raise ValueError(f"the difference is {mean:g} in all {n} people")
+        raise ValueError(f"the difference is {mean:g} in all {n} participants")
     se = sd / np.sqrt(n)
     half = stats.t.ppf(0.975, n - 1) * se
     return {
@@ -55,5 +57,5 @@ def agreement_limits(mean: float, sd: float) -> dict[str, float]:
 
 
 def smallest_detectable_change(sd: float) -> float:
-    """Of one person, from the SD of differences between two measurements."""
+    """Of one participant, from the SD of differences between two measurements."""
     return _NORMAL * sd

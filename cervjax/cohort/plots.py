@@ -304,7 +304,7 @@ def _color_ticks(ax: Axes, muscles: tuple[str, ...]) -> None:
 
 
 def _legend(figure: Figure, more: list, names: list[str]) -> None:
-    people = [
+    participants = [
         Line2D(
             [],
             [],
@@ -317,7 +317,7 @@ def _legend(figure: Figure, more: list, names: list[str]) -> None:
         for _, _, color, marker in _SEXES
     ]
     figure.legend(
-        [*people, *more],
+        [*participants, *more],
         [*(s[0] for s in _SEXES), *names],
         loc="outside upper right",
         ncols=4,

@@ -1,8 +1,8 @@
-"""Repeated-measures analysis of covariance with its tests and cures of sphericity.
+"""Repeated-measures analysis of covariance; tests of sphericity and corrections.
 
-One factor within people (the muscle), any design between them. The univariate tests
-come from the multivariate linear model of orthonormal contrasts over the levels, whose
-sums of squares are traces of SSCP matrices.
+One factor within participants (the muscle), any design between them. The univariate
+tests come from the multivariate linear model of orthonormal contrasts over the levels,
+whose sums of squares are traces of SSCP matrices.
 
 Sources: Mauchly 1940 (W) with the chi-square approximation to second order (Anderson,
 An Introduction to Multivariate Statistical Analysis), Geisser and Greenhouse 1958,
@@ -29,7 +29,7 @@ class Sphericity(NamedTuple):
     """Mauchly's test and the two epsilons.
 
     Attributes:
-        mauchly_w: 0-1; 1 is spherical. NaN if there are too few people.
+        mauchly_w: 0-1; 1 is spherical. NaN if there are too few participants.
         chi2: its chi-square approximation.
         df: degrees of freedom of chi2.
         p: of chi2.
@@ -48,7 +48,7 @@ class Sphericity(NamedTuple):
 
 
 class RepeatedMeasures(NamedTuple):
-    """Rows of tests within and between people, and the sphericity of the former."""
+    """Tests within and between participants, and the sphericity of the former."""
 
     within: list[dict[str, Any]]
     between: list[dict[str, Any]]
@@ -58,37 +58,41 @@ class RepeatedMeasures(NamedTuple):
 def repeated_measures(
     values: np.ndarray, design: Design, *, within: str = "muscle"
 ) -> RepeatedMeasures:
-    """Type III tests of the factor within people, its interactions, and the terms.
+    """Type III tests of the within-participant factor, its interactions, and the terms.
 
     Args:
-        values: ``(n, k)`` outcome of n people at k >= 2 levels, complete.
-        design: of the people.
+        values: ``(n, k)`` outcome of n participants at k >= 2 levels, complete.
+        design: of the participants.
         within: name of the factor.
 
     Returns:
-        Within people, three rows per term: sphericity assumed, Greenhouse-Geisser and
-        Huynh-Feldt. Sums of squares are those of k values per person, as in SPSS.
+        Within participants, three rows per term: sphericity assumed, Greenhouse-Geisser
+        and Huynh-Feldt. Sums of squares are those of k values each, as in SPSS.
 
     Raises:
-        ValueError: a shape is wrong, values are missing, people are too few, or
-            nothing is left to vary within or between people.
+        ValueError: a shape is wrong, values are missing, participants are too few, or
+            nothing is left to vary within or between participants.
     """
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or values.shape[1] < 2 or len(values) != len(design.matrix):
         raise ValueError(
-            f"values must be (people, levels >= 2) of {len(design.matrix)} people, got "
-            f"{values.shape}"
+            f"values must be (n, levels >= 2) of {len(design.matrix)} participants, "
+            f"got {values.shape}"
         )
     if not np.isfinite(values).all():
-        raise ValueError("values must be complete: leave people with missing ones out")
+        raise ValueError(
+            "values must be complete: leave participants with missing ones out"
+        )
     steps = values.shape[1] - 1
     model = fit(values @ _contrasts_and_mean(steps + 1), design.matrix)
     error = model.residual_sscp[:steps, :steps]
     rounding = 1e-20 * np.square(values).sum()
     if not np.trace(error) > rounding:
-        raise ValueError(f"nothing varies within people beyond the {within}'s means")
+        raise ValueError(
+            f"nothing varies within participants beyond the {within}'s means"
+        )
     if not model.residual_sscp[-1, -1] > rounding:
-        raise ValueError("people's means follow from the design without rest")
+        raise ValueError("the participants' means follow from the design without rest")
     sphericity = _sphericity(error, model.error_df, design.matrix.shape[1])
     epsilons = {
         ASSUMED: 1.0,
@@ -157,7 +161,7 @@ def _sphericity(error: np.ndarray, error_df: int, coefficients: int) -> Spherici
     return Sphericity(w, chi2, df, p, gg, hf, original)
 
 
-def _huynh_feldt(gg: float, d: int, error_df: int, people: int) -> float:
-    """``people`` is n in 1976 and ``error_df + 1`` after Lecoutre."""
+def _huynh_feldt(gg: float, d: int, error_df: int, participants: int) -> float:
+    """``participants`` is n in 1976 and ``error_df + 1`` after Lecoutre."""
     below = d * (error_df - d * gg)
-    return min(1.0, (people * d * gg - 2) / below) if below > 0 else 1.0
+    return min(1.0, (participants * d * gg - 2) / below) if below > 0 else 1.0

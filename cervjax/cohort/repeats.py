@@ -7,16 +7,16 @@ from typing import NamedTuple
 import numpy as np
 
 from cervjax.cohort.assembly import assemble, participant_of
-from cervjax.cohort.inputs import Measurement, Person, read_measurements
+from cervjax.cohort.inputs import Measurement, Participant, read_measurements
 
 _FEWEST = 3
 
 
 class Repeats(NamedTuple):
-    """Differences between two sessions of the same, unchanged people.
+    """Differences between two sessions of the same, unchanged participants.
 
     Attributes:
-        n: how many people.
+        n: how many participants.
         sd: of the differences, in the outcome's units.
     """
 
@@ -41,15 +41,15 @@ def repeats(measurements: Sequence[Measurement]) -> dict[str, Mapping[str, Repea
     """Per outcome (mfi, volume) and muscle: sides averaged, second session less first.
 
     Raises:
-        ValueError: there are not two sessions, fewer than 3 people have both, or
+        ValueError: there are not two sessions, fewer than 3 participants have both, or
             nothing varies.
     """
     names = dict.fromkeys(participant_of(m.scan) for m in measurements)
-    cohort = assemble(measurements, [Person(n, "", np.nan, np.nan) for n in names])
+    cohort = assemble(measurements, [Participant(n, "", np.nan, np.nan) for n in names])
     if len(cohort.sessions) != 2:
         raise ValueError(
-            "repeated scans need two sessions of each person, named _ses-1 and _ses-2; "
-            "there is one"
+            "repeated scans need two sessions of each participant, named _ses-1 and "
+            "_ses-2; there is one"
         )
     found: dict[str, Mapping[str, Repeats]] = {}
     for key, (first, second) in (("mfi", cohort.mfi), ("volume", cohort.volume)):
@@ -64,7 +64,7 @@ def _repeats(muscle: str, difference: np.ndarray) -> Repeats:
     difference = difference[np.isfinite(difference)]
     if difference.size < _FEWEST:
         raise ValueError(
-            f"{muscle}: repeated scans of {_FEWEST} people are needed, got "
+            f"{muscle}: repeated scans of {_FEWEST} participants are needed, got "
             f"{difference.size}"
         )
     sd = float(difference.std(ddof=1))

@@ -1,11 +1,8 @@
 """What ``cervjax cohort`` leaves behind: tables, a page, figures and a summary."""
 
-import csv
-import io
 import json
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +10,17 @@ import numpy as np
 
 from cervjax import NOTICE, __version__
 from cervjax.cohort.analysis import MFI, VOLUME, Outcome, Rows, analyse
-from cervjax.cohort.assembly import Cohort, assemble, modelled
-from cervjax.cohort.checks import check
+from cervjax.cohort.assembly import Cohort, Exclusion, assemble, modelled
+from cervjax.cohort.checks import check_cohort
 from cervjax.cohort.inputs import read_measurements, read_participants
 from cervjax.cohort.page import f_sentence, page
 from cervjax.cohort.plots import covariate_figure, muscles_figure, pairs_figure, save
 from cervjax.cohort.repeated import GREENHOUSE_GEISSER
 from cervjax.cohort.repeats import read_repeats
 from cervjax.io.files import sha256_of_file, write_atomically
+from cervjax.io.tables import write_rows
+
+Results = list[tuple[Outcome, dict[str, Rows]]]
 
 _CHANGE = [
     f"{outcome.key}_{name}.csv"
@@ -29,7 +29,7 @@ _CHANGE = [
 ]
 
 
-def run(
+def analyse_cohort(
     measurements: Path,
     participants: Path,
     out: Path,
@@ -50,7 +50,7 @@ def run(
         sessions: labels of the session to use, or of the first and the second.
         centred: takes the means off age and BMI in the repeated-measures model.
         repeated: measurements of scans repeated while nothing changed, of these or
-            other people, to tell the smallest detectable change from.
+            other participants, to tell the smallest detectable change from.
         log: called with lines for the user.
 
     Raises:
@@ -62,7 +62,7 @@ def run(
         read_participants(participants),
         sessions=sessions,
     )
-    check(cohort, measurements, participants)
+    check_cohort(cohort, measurements, participants)
     for line in _left_out(cohort):
         log(line)
     unchanged: dict[str, Any] = {}
@@ -81,30 +81,19 @@ def run(
     except ValueError as error:
         raise ValueError(f"{measurements}: {error}") from error
     out.mkdir(parents=True, exist_ok=True)
-    written = _write_tables(cohort, results, out)
-    figures = _write_figures(cohort, results[0][1], out)
-    text = page(cohort, results, centred=centred, figures=figures)
-    write_atomically(out / "cohort.md", lambda part: part.write_text(text, "utf-8"))
-    written += [f"{Path(n).stem}.{kind}" for n, _ in figures for kind in ("png", "pdf")]
+    written = _write_all(cohort, results, out, centred=centred)
+    inputs = [p for p in (measurements, participants, repeated) if p is not None]
     summary = {
         "limits": NOTICE,
         "version": __version__,
-        "inputs": {
-            str(p): sha256_of_file(p)
-            for p in (measurements, participants, repeated)
-            if p is not None
-        },
+        "inputs": {str(p): sha256_of_file(p) for p in inputs},
         "settings": {
             "mfi_column": mfi_column,
             "centred": centred,
             "sessions": list(cohort.sessions),
         },
-        "participants": len(cohort.names),
-        "participants_in_models_of_all_muscles": int(modelled(cohort).sum()),
-        "left_out": _left_out(cohort),
-        "muscles": list(cohort.muscles),
-        "tests": {o.key: _main_tests(tables) for o, tables in results},
-        "files": [*written, "cohort.md"],
+        **_in_numbers(cohort, results),
+        "files": written,
     }
     content = json.dumps(summary, indent=1) + "\n"
     write_atomically(
@@ -115,6 +104,29 @@ def run(
     for term, test in summary["tests"]["mfi"].items():
         log(f"MFI, {term}: {test}")
     log(f"{out / 'cohort.md'}: {len(cohort.names)} participants; {NOTICE}")
+
+
+def _write_all(
+    cohort: Cohort, results: Results, out: Path, *, centred: bool
+) -> list[str]:
+    """Tables, figures and the page; returns the names of the files."""
+    tables = _write_result_tables(cohort, results, out)
+    figures = _write_figures(cohort, results[0][1], out)
+    text = page(cohort, results, centred=centred, figures=figures)
+    write_atomically(out / "cohort.md", lambda part: part.write_text(text, "utf-8"))
+    pictures = [f"{Path(n).stem}.{kind}" for n, _ in figures for kind in ("png", "pdf")]
+    return [*tables, *pictures, "cohort.md"]
+
+
+def _in_numbers(cohort: Cohort, results: Results) -> dict[str, Any]:
+    """Who is in it, and what the main tests gave."""
+    return {
+        "participants": len(cohort.names),
+        "participants_in_models_of_all_muscles": int(modelled(cohort).sum()),
+        "left_out": _left_out(cohort),
+        "muscles": list(cohort.muscles),
+        "tests": {o.key: _main_tests(tables) for o, tables in results},
+    }
 
 
 def _left_out(cohort: Cohort) -> list[str]:
@@ -131,17 +143,16 @@ def _main_tests(tables: dict[str, Rows]) -> dict[str, str]:
     return {row["term"]: f_sentence(row) for row in inside + tables["between"]}
 
 
-def _write_tables(
-    cohort: Cohort, results: list[tuple[Outcome, dict[str, Rows]]], out: Path
-) -> list[str]:
+def _write_result_tables(cohort: Cohort, results: Results, out: Path) -> list[str]:
+    """The last column of each table says what it may be used for."""
     tables = {"values.csv": _values(cohort)}
     for outcome, found in results:
         tables |= {f"{outcome.key}_{name}.csv": rows for name, rows in found.items()}
+    tables["exclusions.csv"] = [e._asdict() for e in cohort.exclusions]
     for name, rows in tables.items():
-        _write_csv(out / name, list(rows[0]), (row.values() for row in rows))
-    header = ["participant_id", "session", "muscle", "left_out_of", "reason"]
-    _write_csv(out / "exclusions.csv", header, cohort.exclusions)
-    return [*tables, "exclusions.csv"]
+        limited = [row | {"limits": NOTICE} for row in rows]
+        write_rows(out / name, limited, [*Exclusion._fields, "limits"])
+    return list(tables)
 
 
 def _values(cohort: Cohort) -> Rows:
@@ -195,18 +206,3 @@ def _write_figures(
     for stem, (figure, _) in figures.items():
         save(figure, out / stem)
     return [(f"{stem}.png", caption) for stem, (_, caption) in figures.items()]
-
-
-def _write_csv(path: Path, header: list[str], rows: Iterable[Iterable[Any]]) -> None:
-    """One table; its last column says what it may be used for."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*header, "limits"])
-    writer.writerows([*map(_cell, row), NOTICE] for row in rows)
-    write_atomically(path, lambda part: part.write_text(text.getvalue(), "utf-8"))
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}" if math.isfinite(value) else ""
-    return str(value)

@@ -62,8 +62,9 @@ def evaluate(
     if spacing_mm is None:
         raise ValueError("spacing_mm is missing: give the voxel size of the arrays")
     check_spacing(spacing_mm)
-    check_sides(*maps, *names)
-    return compare_labels(*maps, tuple(spacing_mm))
+    ours, theirs = maps
+    check_sides(ours, theirs, names[0], names[1])
+    return compare_labels(ours, theirs, spacing_mm)
 
 
 def compare(pair: Pair) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 
 from cervjax.cohort.ancova import sex_effect
 from cervjax.cohort.correlation import partial_correlation
-from cervjax.cohort.linear import Design, fit, hypothesis_sscp, person_design
+from cervjax.cohort.linear import Design, fit, hypothesis_sscp, participant_design
 from cervjax.cohort.multiplicity import holm, with_corrections
 from cervjax.cohort.page import f_sentence, f_text
 from cervjax.cohort.paired import (
@@ -285,7 +285,7 @@ def test_two_groups_equal_pingouin():
 @pytest.mark.parametrize("term", ["", "sex", "age", "bmi"])
 def test_covariates_equal_a_long_model_with_a_column_per_person(term):
     female, age, bmi, values = people()
-    design = person_design(female, age, bmi)
+    design = participant_design(female, age, bmi)
     n, k = values.shape
     steps = np.vstack([np.eye(k - 1), -np.ones(k - 1)])  # sum coding
     people_columns = {
@@ -315,7 +315,7 @@ def test_covariates_equal_a_long_model_with_a_column_per_person(term):
 
 def test_between_people_equals_statsmodels_of_the_mean():
     female, age, bmi, values = people()
-    found = repeated_measures(values, person_design(female, age, bmi))
+    found = repeated_measures(values, participant_design(female, age, bmi))
     model = smf.ols(
         "y ~ C(sex, Sum) + age + bmi", frame(female, age, bmi, values.mean(1))
     )
@@ -336,7 +336,7 @@ def test_two_levels_are_a_paired_test_and_always_spherical():
 
 def test_degrees_of_freedom_of_the_paper():
     female, age, bmi, values = people(84, 7)
-    found = repeated_measures(values, person_design(female, age, bmi))
+    found = repeated_measures(values, participant_design(female, age, bmi))
     epsilon = found.sphericity.epsilon_greenhouse_geisser
     assert 1 / 6 < epsilon < 1 and found.sphericity.df == 20
     for row in found.within:
@@ -351,7 +351,7 @@ def test_degrees_of_freedom_of_the_paper():
 
 def test_huynh_feldt_by_hand():
     female, age, bmi, values = people(30, 7)
-    s = repeated_measures(values, person_design(female, age, bmi)).sphericity
+    s = repeated_measures(values, participant_design(female, age, bmi)).sphericity
     e = 6 * s.epsilon_greenhouse_geisser
     assert s.epsilon_huynh_feldt == pytest.approx((27 * e - 2) / (6 * (26 - e)))
     assert s.epsilon_huynh_feldt_1976 == pytest.approx((30 * e - 2) / (6 * (26 - e)))
@@ -360,7 +360,7 @@ def test_huynh_feldt_by_hand():
 def test_centring_changes_the_muscles_main_effect_only():
     female, age, bmi, values = people()
     a, b = (
-        repeated_measures(values, person_design(female, age, bmi, centred=c))
+        repeated_measures(values, participant_design(female, age, bmi, centred=c))
         for c in (True, False)
     )
     assert a.sphericity == pytest.approx(b.sphericity)
@@ -368,14 +368,14 @@ def test_centring_changes_the_muscles_main_effect_only():
         assert x == pytest.approx(y, rel=1e-7)
     assert a.within[0]["f"] > 10 * b.within[0]["f"]
     # At the mean person: weighted means of the sexes, not of the people.
-    design = person_design(female, age, bmi)
-    moved = person_design(female, age + 100, 2 * bmi)
+    design = participant_design(female, age, bmi)
+    moved = participant_design(female, age + 100, 2 * bmi)
     assert design.matrix[:, 2] == pytest.approx(moved.matrix[:, 2])
 
 
 def test_order_and_unit_of_the_muscles_do_not_matter():
     female, age, bmi, values = people()
-    design = person_design(female, age, bmi)
+    design = participant_design(female, age, bmi)
     a = repeated_measures(values, design)
     b = repeated_measures(1000 * values[:, [3, 1, 6, 0, 2, 5, 4]] + 7, design)
     assert a.sphericity == pytest.approx(b.sphericity)
@@ -385,29 +385,29 @@ def test_order_and_unit_of_the_muscles_do_not_matter():
 
 def test_fewer_people_than_muscles_have_no_mauchly_test():
     female, age, bmi, values = people(9, 7, seed=2)
-    s = repeated_measures(values, person_design(female, age, bmi)).sphericity
+    s = repeated_measures(values, participant_design(female, age, bmi)).sphericity
     assert np.isnan([s.mauchly_w, s.chi2, s.p]).all()
     assert 1 / 6 <= s.epsilon_greenhouse_geisser <= 1
 
 
 def test_repeated_measures_refuses():
     female, age, bmi, values = people(10, 3)
-    design = person_design(female, age, bmi)
-    with pytest.raises(ValueError, match="of 10 people, got .9, 3."):
+    design = participant_design(female, age, bmi)
+    with pytest.raises(ValueError, match="of 10 participants, got .9, 3."):
         repeated_measures(values[:9], design)
     with pytest.raises(ValueError, match="complete"):
         repeated_measures(np.where(values == values[4, 1], np.nan, values), design)
-    with pytest.raises(ValueError, match="nothing varies within people"):
+    with pytest.raises(ValueError, match="nothing varies within participants"):
         repeated_measures(values[:, :1] + np.arange(3.0), design)
     with pytest.raises(ValueError, match="linearly independent"):
-        repeated_measures(values, person_design(female, age, 2 * age + 1))
-    with pytest.raises(ValueError, match="more than 4 people, got 4"):
+        repeated_measures(values, participant_design(female, age, 2 * age + 1))
+    with pytest.raises(ValueError, match="more than 4 participants, got 4"):
         repeated_measures(values[:4], Design(design.matrix[:4], design.terms))
 
 
 def test_linear_model_equals_numpy():
     female, age, bmi, values = people()
-    matrix = person_design(female, age, bmi, centred=False).matrix
+    matrix = participant_design(female, age, bmi, centred=False).matrix
     model = fit(values, matrix)
     wanted, residual, *_ = np.linalg.lstsq(matrix, values, rcond=None)
     np.testing.assert_allclose(model.coefficients, wanted, rtol=1e-8)
@@ -431,7 +431,7 @@ def test_sex_effect_equals_statsmodels():
     result = smf.ols("y ~ C(sex, Sum) + age + bmi", data).fit()
     table = anova_lm(result, typ=3)
     for centred in (True, False):
-        row = sex_effect(y, person_design(female, age, bmi, centred=centred))
+        row = sex_effect(y, participant_design(female, age, bmi, centred=centred))
         assert row["f"] == pytest.approx(table.loc["C(sex, Sum)", "F"])
         assert row["p"] == pytest.approx(table.loc["C(sex, Sum)", "PR(>F)"])
         ss = table.loc["C(sex, Sum)", "sum_sq"]
@@ -457,7 +457,7 @@ def test_sex_effect_equals_statsmodels():
 
 
 def test_outcome_without_rest_is_refused():
-    design = person_design(np.arange(8) % 2.0, np.arange(8.0), np.arange(8.0) ** 2)
+    design = participant_design(np.arange(8) % 2.0, np.arange(8.0), np.arange(8.0) ** 2)
     with pytest.raises(ValueError, match="without rest"):
         sex_effect(3 + np.arange(8.0) / 7, design)
     mirrored = np.outer(np.random.default_rng(0).normal(size=8), [1, -1])
@@ -492,7 +492,7 @@ def test_perfect_partial_correlation_is_no_accident():
     assert row["slope"] == pytest.approx(-1)
     with pytest.raises(ValueError, match="follows from the held"):
         partial_correlation(age, bmi + female, np.stack([female, bmi], 1))
-    with pytest.raises(ValueError, match="more than 5 people, got 5"):
+    with pytest.raises(ValueError, match="more than 5 participants, got 5"):
         partial_correlation(age[:5], bmi[:5], np.ones((5, 2)))
 
 
@@ -516,7 +516,7 @@ def test_paired_test_equals_scipy():
 
 
 def test_paired_test_refuses():
-    with pytest.raises(ValueError, match="3 people with both values, got 2"):
+    with pytest.raises(ValueError, match="3 participants with both values, got 2"):
         paired_test(np.array([1.0, 2, np.nan]), np.array([2.0, 1, 3]))
     with pytest.raises(ValueError, match="difference is 0.1 in all 3"):
         paired_test(np.array([0.1, 0.2, 0.3]), np.array([0.2, 0.3, 0.4]))

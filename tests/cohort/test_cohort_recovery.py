@@ -8,8 +8,8 @@ from cervjax.anatomy import MUSCLES
 from cervjax.cohort.analysis import MFI, VOLUME, analyse
 from cervjax.cohort.ancova import sex_effect
 from cervjax.cohort.assembly import MUSCLE_NAMES, assemble
-from cervjax.cohort.inputs import Measurement, Person
-from cervjax.cohort.linear import person_design
+from cervjax.cohort.inputs import Measurement, Participant
+from cervjax.cohort.linear import participant_design
 from cervjax.cohort.repeated import (
     ASSUMED,
     GREENHOUSE_GEISSER,
@@ -33,7 +33,7 @@ def cohort(seed, *, sessions=1, noise=0.0):
     rows, people = [], []
     for i in range(PEOPLE):
         who = draw_subject(seed, i)
-        people.append(Person(who.name, who.sex, who.age_years, who.bmi))
+        people.append(Participant(who.name, who.sex, who.age_years, who.bmi))
         for session in range(1, sessions + 1):
             mfi = who.mfi_percent + noise * rng.normal(size=14)
             if session == 2:
@@ -90,7 +90,7 @@ def test_intervals_of_the_sexes_cover_the_truth_as_often_as_they_say():
         female = (rng.random(40) < 0.7).astype(float)
         age, bmi = rng.normal(40, 9, 40), rng.normal(25, 4, 40)
         values = 10 + 1.8 * female + 0.1 * (age - age.mean()) + rng.normal(size=40)
-        row = sex_effect(values, person_design(female, age, bmi))
+        row = sex_effect(values, participant_design(female, age, bmi))
         covered.append(
             [
                 row[f"{name}_ci_low"] <= true <= row[f"{name}_ci_high"]
@@ -164,7 +164,9 @@ def test_corrections_of_sphericity_keep_the_rate_that_is_lost_without_them():
     ps = {name: [] for name in (ASSUMED, GREENHOUSE_GEISSER, HUYNH_FELDT)}
     for _ in range(400):
         female = (np.arange(30) % 3 > 0).astype(float)
-        design = person_design(female, rng.normal(40, 9, 30), rng.normal(25, 4, 30))
+        design = participant_design(
+            female, rng.normal(40, 9, 30), rng.normal(25, 4, 30)
+        )
         values = rng.normal(size=(30, 7)) * spread + rng.normal(size=(30, 1))
         found = repeated_measures(values, design)
         assert found.sphericity.p < 1e-6
@@ -177,7 +179,7 @@ def test_corrections_of_sphericity_keep_the_rate_that_is_lost_without_them():
 
 def test_mauchly_is_nominal_where_spherical():
     rng = np.random.default_rng(2)
-    design = person_design(
+    design = participant_design(
         np.arange(20) % 2.0, rng.normal(40, 9, 20), rng.normal(25, 4, 20)
     )
     found = []

@@ -14,11 +14,11 @@ from cervjax import NOTICE
 from cervjax.anatomy import MUSCLES
 from cervjax.cohort.analysis import MFI, VOLUME, analyse
 from cervjax.cohort.assembly import MUSCLE_NAMES, assemble, modelled
-from cervjax.cohort.checks import check
+from cervjax.cohort.checks import check_cohort
 from cervjax.cohort.inputs import read_measurements, read_participants
 from cervjax.cohort.page import p_text
 from cervjax.cohort.plots import covariate_figure, muscles_figure, pairs_figure
-from cervjax.cohort.report import run
+from cervjax.cohort.report import analyse_cohort
 from cervjax.phantom.subject import draw_change, draw_subject
 
 HEADER = ["scan", "label", "muscle", "side", "mfi_percent", "volume_ml", "voxels"]
@@ -71,7 +71,7 @@ def analysed(folder, rows, people, **kwargs):
     """Everything but the drawing."""
     paths = write(folder, rows, people)
     cohort = load(paths, **kwargs)
-    check(cohort, *paths)
+    check_cohort(cohort, *paths)
     return cohort, analyse(cohort, MFI)
 
 
@@ -99,7 +99,7 @@ def finished(tmp_path_factory):
     people.append(["sub-0500", "33", "F", "25"])  # somebody without a scan
     said = []
     paths = write(folder, rows, people)
-    run(*paths, folder / "out", log=said.append)
+    analyse_cohort(*paths, folder / "out", log=said.append)
     return folder, load(paths), said
 
 
@@ -351,7 +351,7 @@ def test_detectable_change_of_repeated_scans(tmp_path):
     rows, people = made_up(12, sessions=2)
     repeated, _ = write(tmp_path / "repeated", unchanged(), people)
     paths = write(tmp_path, rows, people)
-    run(*paths, tmp_path / "out", repeated=repeated, log=lambda line: None)
+    analyse_cohort(*paths, tmp_path / "out", repeated=repeated, log=lambda line: None)
     values = {(r[0], r[2], r[3]): float(r[4]) for r in unchanged()}
     for row in table(tmp_path / "out" / "mfi_change.csv"):
         differences = [
@@ -381,7 +381,10 @@ def test_detectable_change_of_repeated_scans(tmp_path):
     ("edit", "message"),
     [
         (lambda rows: [r for r in rows if "_ses-1" in r[0]], "need two sessions"),
-        (lambda rows: [r for r in rows if r[0] < "sub-0003"], "3 people are needed"),
+        (
+            lambda rows: [r for r in rows if r[0] < "sub-0003"],
+            "3 participants are needed",
+        ),
         (lambda rows: [r for r in rows if r[2] != "TR"], "repeated scans have no TR"),
         (lambda rows: [[*r[:4], "9", "9", "9"] for r in rows], "are they copies"),
     ],
@@ -391,10 +394,12 @@ def test_repeated_scans_are_refused_with_what_to_do(tmp_path, edit, message):
     repeated, _ = write(tmp_path / "repeated", edit(unchanged()), people)
     paths = write(tmp_path, rows, people)
     with pytest.raises(ValueError, match=message):
-        run(*paths, tmp_path / "out", repeated=repeated)
+        analyse_cohort(*paths, tmp_path / "out", repeated=repeated)
     one = [r for r in rows if "_ses-1" in r[0]]
     with pytest.raises(ValueError, match="leave it out"):
-        run(*write(tmp_path, one, people), tmp_path / "out", repeated=repeated)
+        analyse_cohort(
+            *write(tmp_path, one, people), tmp_path / "out", repeated=repeated
+        )
 
 
 def test_summary_names_files_tests_and_inputs(finished):
@@ -456,10 +461,10 @@ def test_same_input_same_bytes_and_nothing_old_is_left(tmp_path):
     out.mkdir()
     for name in ("mfi_change.csv", "volume_change_participants.csv", "notes.txt"):
         (out / name).write_text("old")
-    run(*paths, out, sessions=("1",), log=str)
+    analyse_cohort(*paths, out, sessions=("1",), log=str)
     before = {p.name: p.read_bytes() for p in out.iterdir()}
     assert not any("change" in name for name in before)
-    run(*paths, out, sessions=("1",), log=str)
+    analyse_cohort(*paths, out, sessions=("1",), log=str)
     assert before == {p.name: p.read_bytes() for p in out.iterdir()}
 
 
@@ -666,7 +671,7 @@ def test_missing_columns_are_named(tmp_path):
 def test_nothing_is_written_when_the_tables_are_refused(tmp_path):
     rows, people = made_up(5)
     with pytest.raises(ValueError, match="at least 6"):
-        run(*write(tmp_path, rows, people), tmp_path / "out")
+        analyse_cohort(*write(tmp_path, rows, people), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

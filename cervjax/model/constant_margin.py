@@ -12,6 +12,8 @@ from typing import NamedTuple, Self
 import jax.numpy as jnp
 from jax import Array
 
+from cervjax.model.upsampling import Region
+
 
 class Layer(NamedTuple):
     """A convolution with TensorFlow's "SAME" padding, along one axis.
@@ -77,6 +79,29 @@ class ConstantMargin(NamedTuple):
     def spared(self, flat: Sequence[int]) -> tuple[int, ...]:
         """Voxels to cut off at both ends of each axis, of ``flat`` constant ones."""
         return tuple(max(0, n - self.least) // self.stride * self.stride for n in flat)
+
+    def check(
+        self, region: Region, sizes: Sequence[int], spared: Sequence[int]
+    ) -> None:
+        """Refuses a region half-way through that is felt to have lost its margin.
+
+        Args:
+            region: at half resolution, where the way has gone by its first stride of 2.
+            sizes: of the whole volume there.
+            spared: voxels that are cut off the input, of `spared`.
+
+        Raises:
+            ValueError: the region reaches what is cut off or what feels the cut.
+        """
+        start, end = (n * self.stride // 2 for n in self.outside)
+        for (first, stop), n, cut in zip(region, sizes, spared, strict=True):
+            inside = first >= cut // 2 + start and stop <= n - cut // 2 - end
+            if cut and not inside:
+                raise ValueError(
+                    f"region {region} at half resolution reaches into the flat ends, "
+                    f"of which {tuple(spared)} voxels are not computed: give a smaller "
+                    "region or fewer flat voxels"
+                )
 
     def restored(self, x: Array, spared: Sequence[int]) -> Array:
         """The output of the way as if nothing had been cut off its input.

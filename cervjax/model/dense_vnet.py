@@ -352,9 +352,13 @@ class DenseVNet(nn.Module):
             x: as in `__call__`.
             train: as in `__call__`; not with the next two.
             region: at half resolution, the part that is wanted (None: all). It is equal
-                to what it is in the whole; what has no say in it is not computed.
-            flat: voxels at both ends of each axis along which ``x`` does not change.
-                Most of what the first block makes of them is then computed once.
+                to what it is in the whole; what it does not depend on is not computed.
+            flat: voxels at both ends of each axis along which ``x`` does not change,
+                and which ``region`` leaves out. Most of what the first block makes of
+                them is then computed once.
+
+        Raises:
+            ValueError: the shape does not fit, or the region reaches into flat ends.
         """
         odd = any(n % SIZE_MULTIPLE for n in x.shape[1:4])
         if x.ndim != 5 or x.shape[-1] != INPUT_CHANNELS or odd:
@@ -368,6 +372,7 @@ class DenseVNet(nn.Module):
         around = _grow(region, sizes[0])  # what the last convolution reads
         margin = self._first_block_margin()
         spared = margin.spared(flat)
+        margin.check(around, sizes[0], spared)
         spans = zip(spared, x.shape[1:4], strict=True)
         x = _cut(x, tuple((s, n - s) for s, n in spans))
         here = _moved(around, [s // 2 for s in spared])

@@ -1,12 +1,13 @@
 import functools
 import json
 import operator
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import network_variables
+from conftest import SMALL, network_variables
 from flax.traverse_util import flatten_dict
 
 from cervjax.model.affine import (
@@ -26,10 +27,28 @@ def variables(golden):
     return read_network(golden / "net_small" / "models" / "model.ckpt-1")
 
 
-@functools.cache
-def compiled(**options):
-    model = DenseVNet()
-    return jax.jit(lambda v, x, **more: model.apply(v, x, **options, **more))
+@pytest.fixture(scope="module")
+def step(variables):
+    """Loss, half-resolution logits, statistics and gradients of a training step.
+
+    One program for all tests in training mode: compiling it takes the time.
+    """
+
+    @jax.jit
+    def run(image, labels):
+        def loss(params):
+            logits, state = DenseVNet().apply(
+                {**variables, "params": params},
+                image,
+                method="half_resolution",
+                train=True,
+                mutable=["batch_stats"],
+            )
+            return dice(overlap_upsampled(logits, labels)).mean(), (logits, state)
+
+        return jax.value_and_grad(loss, has_aux=True)(variables["params"])
+
+    return run
 
 
 def test_has_the_published_number_of_parameters():
@@ -41,7 +60,8 @@ def test_has_the_published_number_of_parameters():
 def test_logits_and_every_layer_equal_niftynets(golden, variables):
     image = np.load(golden / "net_small" / "input.npy")
     expected = np.load(golden / "net_small" / "logits_eval.npy")
-    logits, state = compiled(mutable=("intermediates",))(variables, image)
+    run = jax.jit(partial(DenseVNet().apply, mutable=("intermediates",)))
+    logits, state = run(variables, image)
     assert np.abs(logits - expected).max() < 1e-4 * np.ptp(expected)
     taps = np.load(golden / "net_small" / "activations_eval.npz")
     layers = flatten_dict(state["intermediates"], sep="/")
@@ -63,10 +83,10 @@ def test_logits_and_every_layer_equal_niftynets(golden, variables):
     )
 
 
-def test_batch_statistics_equal_niftynets(golden, variables):
+def test_batch_statistics_equal_niftynets(golden, step):
     data = np.load(golden / "net_small" / "train_mode.npz")
-    run = compiled(train=True, mutable=("batch_stats",))
-    logits, state = run(variables, data["input"])
+    (_, (half, state)), _ = step(data["input"], np.zeros(data["input"].shape[:4], int))
+    logits = upsample(half, 2)
     assert np.abs(logits - data["logits"]).max() < 1e-4 * np.ptp(data["logits"])
     for path, name in variable_names().items():
         if path[0] == "batch_stats":
@@ -75,21 +95,39 @@ def test_batch_statistics_equal_niftynets(golden, variables):
             np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-def test_in_network_augmentation_equals_niftynets(golden, variables):
+def test_in_network_augmentation_equals_niftynets(golden, step):
     data = np.load(golden / "net_small" / "train_mode_augmented.npz")
     affine = corner_affine(jnp.asarray(data["aug_random_scale"]))
     np.testing.assert_allclose(affine, data["aug_transform"], atol=1e-6)
-    run = compiled(train=True, mutable=("batch_stats",))
-    logits, _ = run(variables, data["input"], affine=affine)
+    resample = jax.jit(resample_affine)
+    image = resample(data["input"], affine)
+    (_, (half, _)), _ = step(image, np.zeros(image.shape[:4], int))
+    logits = upsample(resample(half, invert_affine(affine)), 2)
     assert np.abs(logits - data["logits"]).max() < 1e-4 * np.ptp(data["logits"])
 
 
+def test_the_affine_goes_into_the_network_and_back():
+    """As the test above puts it together."""
+    network, variables = DenseVNet(SMALL, lowering="plain"), network_variables(0, SMALL)
+    image = np.random.default_rng(0).normal(size=(2, 16, 8, 8, 2)).astype(np.float32)
+    affine = random_corner_affine(jax.random.key(0), 2)
+
+    @jax.jit
+    def both(image, affine):
+        moved = resample_affine(image, affine)
+        half = network.apply(variables, moved, method="half_resolution")
+        expected = upsample(resample_affine(half, invert_affine(affine)), 2)
+        return network.apply(variables, image, affine=affine), expected
+
+    found, expected = both(image, affine)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 @functools.cache
-def first_gradients(remat):
+def small_gradients(remat):
     rng = np.random.default_rng(0)
-    model = DenseVNet(remat=remat, lowering="plain")
+    model = DenseVNet(SMALL, remat=remat, lowering="plain")
     image = rng.normal(size=(2, 16, 16, 8, 2)).astype(np.float32)
-    labels = jnp.asarray(rng.integers(0, 15, image.shape[:-1]))
 
     def loss(params, rest):
         logits, state = model.apply(
@@ -99,42 +137,33 @@ def first_gradients(remat):
             train=True,
             mutable=["batch_stats"],
         )
-        return dice(overlap_upsampled(logits, labels)).mean(), state
+        return jnp.square(logits).mean(), state
 
-    rest = dict(network_variables())
+    rest = dict(network_variables(0, SMALL))
     params = rest.pop("params")
-    return jax.jit(jax.value_and_grad(loss, has_aux=True))(params, rest)
+    run = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    again = str(jax.make_jaxpr(run)(params, rest)).count("remat2")
+    return run(params, rest), again
 
 
-@pytest.mark.parametrize("remat", ["units", "blocks"])
-def test_what_is_recomputed_changes_nothing(remat):
-    got, expected = first_gradients(remat), first_gradients("nothing")
+@pytest.mark.parametrize(("remat", "parts"), [("units", 8), ("blocks", 3)])
+def test_what_is_recomputed_changes_nothing(remat, parts):
+    (got, again), (expected, none) = small_gradients(remat), small_gradients("nothing")
+    assert again >= parts and none == 0
     assert jax.tree.structure(got) == jax.tree.structure(expected)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-4 * np.abs(b).max())
+
+
+def test_only_known_parts_are_recomputed():
     with pytest.raises(ValueError, match="remat must be"):
         DenseVNet(remat="all").init(jax.random.key(0), np.zeros((1, 8, 8, 8, 2)))  # pyright: ignore[reportArgumentType]
 
 
-def test_first_gradients_equal_niftynets(golden, variables):
+def test_first_gradients_equal_niftynets(golden, step):
     data = np.load(golden / "train_steps" / "dice.npz")
     labels = jnp.asarray(data["label"][..., 0], int)
-
-    @jax.jit
-    def gradients(params):
-        def loss(params):
-            logits, _ = DenseVNet().apply(
-                {**variables, "params": params},
-                data["input"],
-                method="half_resolution",
-                train=True,
-                mutable=["batch_stats"],
-            )
-            return dice(overlap_upsampled(logits, labels)).mean()
-
-        return jax.value_and_grad(loss)(params)
-
-    value, found = gradients(variables["params"])
+    (value, _), found = step(data["input"], labels)
     steps = json.loads((golden / "train_steps" / "dice.json").read_text())
     assert value == pytest.approx(steps["losses"][0], rel=1e-5)
     compared = 0
@@ -150,17 +179,47 @@ def test_first_gradients_equal_niftynets(golden, variables):
     assert compared == 97
 
 
+@pytest.mark.parametrize("flat", [(40, 32, 33), (0, 27, 0)])
+@pytest.mark.parametrize("dilations", [(1, 1, 1), (2, 1, 1)])
+def test_flat_ends_change_nothing(flat, dilations):
+    """Of those, only what one voxel needs is computed; of regions, what they read."""
+    network = DenseVNet(SMALL, dilations=dilations, lowering="plain")
+    variables = network_variables(0, SMALL)
+    image = np.random.default_rng(0).normal(size=(1, 16, 16, 16, 2))
+    image = np.pad(image, [(0, 0), *((n, n) for n in flat), (0, 0)], mode="edge")
+    widths = [(0, -n % 8) for n in image.shape[1:4]]
+    image = np.pad(image, [(0, 0), *widths, (0, 0)], mode="edge").astype(np.float32)
+
+    @partial(jax.jit, static_argnames=("flat", "region"))
+    def half(x, **how):
+        return network.apply(variables, x, method="half_resolution", **how)
+
+    whole = np.asarray(half(image))
+    for inside in (0, 3):
+        region = tuple(
+            (m // 2 + inside, (n - m) // 2 - inside)
+            for m, n in zip(flat, image.shape[1:4], strict=True)
+        )
+        expected = whole[:, *(slice(*span) for span in region)]
+        for how in ({"flat": flat}, {}):
+            found = half(image, region=region, **how)
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+    with pytest.raises(ValueError, match="reaches into the flat ends"):
+        half(image, flat=flat)
+
+
 def test_average_pool_divides_by_what_is_inside():
     x = jnp.arange(8.0).reshape(1, 8, 1, 1, 1) + jnp.zeros((1, 8, 8, 8, 1))
-    np.testing.assert_allclose(average_pool(x)[0, :, 0, 0, 0], [1, 3, 5, 6.5])
-    np.testing.assert_allclose(average_pool(x)[0, :, 3, 3, 0], [1, 3, 5, 6.5])
+    pooled = np.asarray(jax.jit(average_pool)(x))
+    np.testing.assert_allclose(pooled[0, :, 0, 0, 0], [1, 3, 5, 6.5])
+    np.testing.assert_allclose(pooled[0, :, 3, 3, 0], [1, 3, 5, 6.5])
 
 
 @pytest.mark.parametrize("factor", [2, 4])
 def test_upsampling_reads_input_at_index_over_factor(factor):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(1, 3, 4, 2, 2))
-    fine = np.asarray(upsample(jnp.asarray(x, jnp.float32), factor))
+    fine = np.asarray(jax.jit(upsample, static_argnums=1)(x.astype(np.float32), factor))
     grids = [np.minimum(np.arange(n * factor) / factor, n - 1) for n in x.shape[1:4]]
     for axis, grid in enumerate(grids):
         low = np.floor(grid).astype(int)
@@ -210,18 +269,18 @@ def test_statistics_are_of_all_devices():
 
 def test_sizes_that_do_not_halve_three_times_are_refused():
     with pytest.raises(ValueError, match="divisible by 8"):
-        DenseVNet().apply(network_variables(), np.zeros((1, 16, 12, 16, 2), np.float32))
+        DenseVNet(SMALL).init(jax.random.key(0), np.zeros((1, 16, 12, 16, 2)))
 
 
 def test_dropout_is_off_unless_asked_for_and_training():
     image = np.random.default_rng(0).normal(size=(2, 8, 8, 8, 3)).astype(np.float32)
-    plain = Unit(3, 8)
+    plain = Unit(3, 8, lowering="plain")
     state = plain.init(jax.random.key(0), [image], False)
     expected = plain.apply(state, [image], False)
     train = {"train": True, "mutable": ["batch_stats"]}
     trained = np.asarray(plain.apply(state, [image], **train)[0])
     for options in ({"keep_prob": 0.5}, {"spatial_keep_prob": 0.5}):
-        unit = Unit(3, 8, **options)
+        unit = Unit(3, 8, lowering="plain", **options)
         np.testing.assert_array_equal(unit.apply(state, [image], False), expected)
         rngs = {"dropout": jax.random.key(1)}
         dropped = np.asarray(unit.apply(state, [image], **train, rngs=rngs)[0])
@@ -243,7 +302,7 @@ def test_the_last_unit_of_a_block_does_not_drop():
 def test_identity_affine_loses_only_the_last_planes():
     rng = np.random.default_rng(0)
     volume = rng.normal(size=(1, 6, 5, 4, 2)).astype(np.float32)
-    same = resample_affine(jnp.asarray(volume), jnp.eye(4)[None])
+    same = jax.jit(resample_affine)(volume, jnp.eye(4)[None])
     np.testing.assert_allclose(
         same[:, :-1, :-1, :-1], volume[:, :-1, :-1, :-1], atol=1e-5
     )

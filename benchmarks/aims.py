@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from cervjax.evaluation.tables import in_brief
+from cervjax.evaluation.table_files import in_brief
 
 
 class Aim(NamedTuple):

@@ -10,7 +10,7 @@ import argparse
 import csv
 from pathlib import Path
 
-from cervjax.evaluation.tables import in_brief
+from cervjax.evaluation.table_files import in_brief
 
 COLUMNS = {
     "dice": ("Dice", "dice_mean", ".3f"),

@@ -55,7 +55,6 @@ LARGE = {
     "cervjax/cli/infer.py add_arguments: lines",
     "cervjax/cohort/plots.py",
     "cervjax/data/windows.py windows: parameters",
-    "cervjax/evaluation/tables.py",
     "cervjax/inference/pipeline.py run: parameters",
     "cervjax/inference/results.py write_sidecar: parameters",
     "cervjax/inference/sliding_window.py segment_windows_at: parameters",

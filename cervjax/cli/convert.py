@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Turns a NiftyNet checkpoint into a weights file, or the other way round."""
-    from cervjax.evaluation.tables import in_brief
+    from cervjax.evaluation.table_files import in_brief
     from cervjax.model.weights import (
         checkpoint_files,
         load_weights,

@@ -30,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compares predicted with reference masks: the paper's Tables 2-4, Figures 3, 4."""
-    from cervjax.evaluation.report import run
+    from cervjax.evaluation.report import evaluate_masks
 
     check_writable(args.output)
-    failed = run(
+    failed = evaluate_masks(
         args.predicted,
         args.reference,
         args.output,

@@ -6,20 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's step-down correction: controls the chance of any false finding.
-
-    Args:
-        p: ``(m,)`` in [0, 1].
-
-    Reference: Holm, Scand J Statist 1979;6:65.
-    """
-    order = np.argsort(p)
-    raised = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    corrected = np.empty_like(raised)
-    corrected[order] = np.minimum(raised, 1)
-    return corrected
+from cervjax.evaluation.multiplicity import holm
 
 
 def with_corrections(

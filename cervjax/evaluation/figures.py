@@ -14,7 +14,8 @@ from cervjax.figures.style import new_figure
 
 _MM = 1 / 25.4
 _WIDTH_MM, _HEIGHT_MM = 180, 96
-_LEFT, _RIGHT = "#0072B2", "#D55E00"  # Okabe and Ito: told apart by everybody
+# Okabe and Ito: safe for the colour-blind
+_LEFT, _RIGHT = "#0072B2", "#D55E00"
 _SIDES = {"L": ("left", _LEFT, "o"), "R": ("right", _RIGHT, "^")}
 _NAMES = {
     "mfi_percent": ("MFI", "%", "points"),

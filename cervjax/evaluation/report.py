@@ -12,29 +12,29 @@ import numpy as np
 from cervjax.evaluation.comparison import compare
 from cervjax.evaluation.figures import bland_altman_figure, correlation_figure
 from cervjax.evaluation.pairs import Excluded, Pair, find_pairs
+from cervjax.evaluation.table_files import write_paper_tables, write_summary
 from cervjax.evaluation.tables import (
     QUANTITIES,
     column,
     differences,
     make_tables,
-    write_summary,
-    write_tables,
 )
 from cervjax.figures.style import save_figure
-from cervjax.io.files import write_atomically, write_csv
+from cervjax.io.files import write_atomically
+from cervjax.io.tables import write_rows
 
 CALIBRATION = "calibration.json"
-Say = Callable[[str], object]
+Log = Callable[[str], object]
 
 
-def run(
+def evaluate_masks(
     predicted: Path,
     reference: Path,
     out: Path,
     *,
     images: Path | None = None,
     baseline: Path | None = None,
-    log: Say = print,
+    log: Log = print,
 ) -> list[Excluded]:
     """Compares two folders of masks and writes tables, figures and per-scan rows.
 
@@ -43,7 +43,7 @@ def run(
         reference: masks to judge by, with or without images, see `find_pairs`.
         out: folder of the results.
         images: scans of ``reference``, if they lie elsewhere.
-        baseline: other masks of the same scans, to be told apart from ``predicted``.
+        baseline: other masks of the same scans, to be compared with ``predicted``.
         log: receives lines.
 
     Returns:
@@ -62,14 +62,14 @@ def run(
         raise ValueError(f"none of {len(pairs)} scan(s) can be compared; see above")
     out.mkdir(parents=True, exist_ok=True)
     done = {row["scan"] for row in rows}
-    write_csv(out / "scans.csv", rows)
-    write_csv(
+    write_rows(out / "scans.csv", rows)
+    write_rows(
         out / "exclusions.csv",
         [vars(e) for e in (*excluded, *failed)],
         ["scan", "reason"],
     )
     tables = make_tables(rows)
-    write_tables(out, tables, f"{predicted.name} against {reference.name}")
+    write_paper_tables(out, tables, f"{predicted.name} against {reference.name}")
     files = {
         p.name: {
             "prediction_file": str(p.predicted),
@@ -80,12 +80,7 @@ def run(
     }
     write_summary(out, rows, files)
     _write_calibration(out / CALIBRATION, tables.table2, predicted, reference)
-    for quantity in _measured(rows):
-        short = quantity.partition("_")[0]
-        for number, draw in ((3, correlation_figure), (4, bland_altman_figure)):
-            figure = draw(rows, quantity)
-            for kind in ("png", "pdf"):
-                save_figure(figure, out / f"figure{number}_{short}.{kind}")
+    _write_figures(out, rows)
     if baseline is not None:
         failed += _against(baseline, rows, reference, images, out, log)
     for line in _in_short(rows):
@@ -95,7 +90,7 @@ def run(
 
 
 def _compare_all(
-    pairs: Sequence[Pair], log: Say
+    pairs: Sequence[Pair], log: Log
 ) -> tuple[list[dict[str, Any]], list[Excluded]]:
     """Rows of all pairs; one that fails does not stop the others."""
 
@@ -119,6 +114,15 @@ def _compare_all(
     return rows, failed
 
 
+def _write_figures(out: Path, rows: Sequence[dict[str, Any]]) -> None:
+    for quantity in _measured(rows):
+        short = quantity.partition("_")[0]
+        for number, draw in ((3, correlation_figure), (4, bland_altman_figure)):
+            figure = draw(rows, quantity)
+            for kind in ("png", "pdf"):
+                save_figure(figure, out / f"figure{number}_{short}.{kind}")
+
+
 def _measured(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Quantities that some scan has in both masks."""
     return [
@@ -136,7 +140,7 @@ def _against(
     reference: Path,
     images: Path | None,
     out: Path,
-    log: Say,
+    log: Log,
 ) -> list[Excluded]:
     log(f"the same with {baseline}")
     pairs, _ = find_pairs(baseline, reference, images)
@@ -146,7 +150,7 @@ def _against(
         raise ValueError(
             f"{baseline}: no mask of the scans compared; give masks of the same scans"
         )
-    write_csv(out / "differences.csv", differences(rows, others))
+    write_rows(out / "differences.csv", differences(rows, others))
     return failed
 
 

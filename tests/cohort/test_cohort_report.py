@@ -334,6 +334,18 @@ def test_change_beyond_the_smallest_detectable(finished):
     assert marked > 3
 
 
+@pytest.fixture
+def points_for_pictures(monkeypatch):
+    """Files with the points drawn instead of pictures, which take seconds each."""
+
+    def save(figure, stem):
+        drawn = [c.get_offsets().tolist() for a in figure.axes for c in a.collections]
+        for kind in ("png", "pdf"):
+            stem.with_name(f"{stem.name}.{kind}").write_text(str(drawn))
+
+    monkeypatch.setattr("cervjax.cohort.report.save", save)
+
+
 def unchanged(count=20, seed=11):
     """Measurements of people scanned twice: the same fat, new noise."""
     rng = np.random.default_rng(seed)
@@ -347,7 +359,7 @@ def unchanged(count=20, seed=11):
     ]
 
 
-def test_detectable_change_of_repeated_scans(tmp_path):
+def test_detectable_change_of_repeated_scans(tmp_path, points_for_pictures):
     rows, people = made_up(12, sessions=2)
     repeated, _ = write(tmp_path / "repeated", unchanged(), people)
     paths = write(tmp_path, rows, people)
@@ -454,7 +466,7 @@ def test_p_as_text():
     assert found == ["<0.001", "0.001", "0.050", "1.000"]
 
 
-def test_same_input_same_bytes_and_nothing_old_is_left(tmp_path):
+def test_same_input_same_bytes_and_nothing_old_is_left(tmp_path, points_for_pictures):
     rows, people = made_up(10, sessions=2)
     paths = write(tmp_path, rows, people)
     out = tmp_path / "out"

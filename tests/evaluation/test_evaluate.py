@@ -43,6 +43,15 @@ def write_scan(root, name, labels, fat_percent=10.0):
     save_nifti(root / f"{name}_outphase.nii.gz", in_phase * np.abs(1 - 2 * fat), AFFINE)
 
 
+@pytest.fixture(autouse=True)
+def quick_figures(request, monkeypatch):
+    """Files without pictures, except where the pictures are tested."""
+    if request.function is not test_the_tables:
+        monkeypatch.setattr(
+            "cervjax.evaluation.report.save_figure", lambda figure, path: path.touch()
+        )
+
+
 @pytest.fixture
 def study(tmp_path):
     """Four scans; predictions one voxel too deep in three, right in one."""

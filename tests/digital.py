@@ -1,10 +1,28 @@
-"""Digital scans without files, for tests."""
+"""Digital scans without files, and necks that lie somehow, for tests."""
+
+import numpy as np
+from scipy.spatial.transform import Rotation
 
 from cervjax.phantom.dataset import subject_of
 from cervjax.phantom.neck import build_neck, with_mfi
+from cervjax.phantom.pose import Pose
 from cervjax.phantom.protocol import TIERS
 from cervjax.phantom.scan import DigitalScan, make_scan
 from cervjax.phantom.subject import draw_change
+
+PLAIN = Pose(np.eye(3), np.zeros(3), 0.0, np.ones(7), 0.0)
+CURVED = Pose(np.eye(3), np.zeros(3), 9.0, np.linspace(0.9, 1.1, 7), 6.0)
+
+
+def moved(
+    pose: Pose, affine: np.ndarray, rotation: Rotation, shift: np.ndarray
+) -> tuple[Pose, np.ndarray]:
+    """Patient and grid, both moved by one rigid motion."""
+    rigid = np.eye(4)
+    rigid[:3, :3], rigid[:3, 3] = rotation.as_matrix(), shift
+    turned = rigid[:3, :3] @ pose.rotation
+    at = rigid[:3, :3] @ pose.shift_mm + shift
+    return pose._replace(rotation=turned, shift_mm=at), rigid @ affine
 
 
 def digital_scan(

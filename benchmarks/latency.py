@@ -29,10 +29,10 @@ import jax
 import numpy as np
 from made_up import write_scans, write_untrained_weights
 
-from cervjax.inference.memory import device_name
-from cervjax.inference.pipeline import run
+from cervjax.inference.pipeline import Listener, segment_scans
+from cervjax.inference.result import Method
 from cervjax.inference.results import paths
-from cervjax.inference.types import Settings
+from cervjax.inference.memory import device_name
 from cervjax.io.pairing import find_scans
 from cervjax.io.scans import Scan
 from cervjax.model.weights import Weights, load_weights, save_weights
@@ -127,20 +127,12 @@ def warm(
     """One scan, several times, then cohorts, in this process."""
     out.mkdir()
     compilations = count_large_compilations()
-    settings = Settings.of_card(weights.card, mode=flags.mode)
+    method = Method.of_weights(weights, mode=flags.mode)
+    silent = Listener(log=lambda text: None)
 
     def timed(some: list[Scan]) -> float:
         start = time.perf_counter()
-        failures = run(
-            some,
-            [],
-            weights,
-            weights.card.recipe,
-            settings,
-            out,
-            overwrite=True,
-            log=lambda text: None,
-        )
+        failures = segment_scans(some, [], method, out, overwrite=True, listener=silent)
         if failures:
             raise SystemExit(f"infer failed: {failures[0].error}")
         return time.perf_counter() - start

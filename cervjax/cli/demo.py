@@ -9,7 +9,6 @@ from cervjax.cli.flags import (
     OK,
     SOME_FAILED,
     check_writable,
-    progress_bar,
     use_device,
 )
 
@@ -35,8 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Makes two digital necks, segments them and shows the truth beside the result."""
-    from cervjax.inference.pipeline import run as segment_scans
-    from cervjax.inference.types import Settings
+    from cervjax.cli.progress import scan_listener
+    from cervjax.inference.pipeline import segment_scans
+    from cervjax.inference.result import Method
     from cervjax.io.pairing import find_scans
     from cervjax.model.card import SYNTHETIC
     from cervjax.model.weights import SHIPPED, load_weights
@@ -50,20 +50,12 @@ def run(args: argparse.Namespace) -> int:
     write_dataset(folder, 2, seed=SEED, severity="clinical", workers=workers)
     scans, problems = find_scans(folder)
     weights = load_weights(SHIPPED)
-    card = weights.card
-    settings = Settings.of_card(card)
-    print(f"weights {card.name}, results in {out}", flush=True)
-    with progress_bar("scans", len(scans), quiet=args.quiet) as (log, on_progress):
+    method = Method.of_weights(weights)
+    print(f"weights {weights.card.name}, results in {out}", flush=True)
+    flags = {name: getattr(args, name) for name in ("quiet", "verbose", "debug")}
+    with scan_listener(len(scans), **flags) as listener:
         failures = segment_scans(
-            scans,
-            problems,
-            weights,
-            card.recipe,
-            settings,
-            out,
-            overwrite=True,
-            log=log,
-            on_progress=on_progress,
+            scans, problems, method, out, overwrite=True, listener=listener
         )
     print(compare_with_truth(folder, out))
     print(SYNTHETIC)

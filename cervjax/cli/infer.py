@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from cervjax import __version__
@@ -14,11 +13,23 @@ from cervjax.cli.flags import (
     add_tta,
     check_writable,
     positive,
-    progress_bar,
     scans_of,
     use_device,
 )
 from cervjax.io.pairing import pairing_table
+
+SETTINGS = (
+    "mode",
+    "window",
+    "border",
+    "predict_border",
+    "tta",
+    "snap_slice_ends",
+    "batch_size",
+    "max_memory_gb",
+    "measure_on",
+)
+"""Flags that are fields of `inference.types.Settings`."""
 
 HELP = "segment and measure scans"
 
@@ -114,50 +125,36 @@ def run(args: argparse.Namespace) -> int:
     if args.output is None:
         raise ValueError("give a folder for the results: -o OUT")
     use_device(args.device)
+    from cervjax.cli.progress import scan_listener
+    from cervjax.inference.pipeline import segment_scans
+    from cervjax.inference.result import RECIPE_SETTINGS, Method
     from cervjax.inference.memory import device_name
-    from cervjax.inference.pipeline import run
-    from cervjax.inference.types import Settings
     from cervjax.measurement.calibration import read_calibration
     from cervjax.model.weights import SHIPPED, load_weights
 
     check_writable(args.output)
     weights = load_weights(args.weights or SHIPPED, args.landmarks)
-    changes = {
-        name: value
-        for name in (
-            "padding",
-            "padding_mode",
-            "keep_last_plane",
-            "skip_fitting_grid",
-        )
-        if (value := getattr(args, name)) is not None
-    }
-    recipe = replace(weights.card.recipe, **changes)
     calibration = args.calibration and read_calibration(args.calibration)
-    names = ("mode", "window", "border", "predict_border", "tta", "snap_slice_ends")
-    names += ("batch_size", "max_memory_gb", "measure_on")
+    names = (*RECIPE_SETTINGS, *SETTINGS)
     given = {name: getattr(args, name) for name in names}
-    settings = Settings.of_card(weights.card, **given)
-    print(f"cervjax {__version__} on {device_name()}, {settings.mode} mode")
+    method = Method.of_weights(weights, calibration, **given)
+    print(f"cervjax {__version__} on {device_name()}, {method.settings.mode} mode")
     print(f"weights {weights.card.name}, sha256 {weights.sha256}")
     print(f"        {weights.card.source}")
     print(weights.card.limits)
     print(f"{len(scans)} scan(s), results in {args.output}", flush=True)
-    with progress_bar("scans", len(scans), quiet=args.quiet) as (log, on_progress):
-        failures = run(
+    flags = {name: getattr(args, name) for name in ("quiet", "verbose", "debug")}
+    with scan_listener(len(scans), **flags) as listener:
+        failures = segment_scans(
             scans,
             problems,
-            weights,
-            recipe,
-            settings,
+            method,
             args.output,
             overwrite=args.overwrite,
-            calibration=calibration,
-            log=log,
-            on_progress=on_progress,
+            listener=listener,
         )
     done = len(scans) + len(problems) - len(failures)
-    print(f"{done} scan(s) done, {len(failures)} failed")
+    print(f"{done} scan(s) done, {len(failures)} failed; results in {args.output}")
     if failures:
         print(f"see {args.output / 'failures.csv'}", file=sys.stderr)
     return SOME_FAILED if failures else OK

@@ -1,65 +1,113 @@
 """Many scans: overlapped, each alone in its failure, finished ones kept."""
 
 import errno
+import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+import traceback
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cervjax.figures.quality import qc_figure, save_png
 from cervjax.inference import results
-from cervjax.inference.memory import device_name
+from cervjax.inference.result import Method, Segmented, Source, measured
 from cervjax.inference.segment import prepare_images, segment_prepared
-from cervjax.inference.types import Segmentation, Settings
-from cervjax.io.dixon import DixonImages, exchange_warnings, read_scan
+from cervjax.io.dixon import DixonImages, read_scan
 from cervjax.io.files import sha256_of_file
-from cervjax.io.nifti import write_labels
 from cervjax.io.scans import Problem, Scan
-from cervjax.measurement.calibration import Calibration, calibrated
-from cervjax.measurement.scan import label_warnings, measure_scan
-from cervjax.model.weights import Weights
-from cervjax.preprocessing.pipeline import Prepared, Recipe
+from cervjax.preprocessing.pipeline import Prepared
 
+STAGES = ("read", "prepare", "network", "measure", "write")
+"""Of a scan, in this order."""
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A scan without a result."""
+    """A scan without a result.
+
+    Attributes:
+        scan: its name.
+        files: its files, separated by semicolons.
+        error: what is wrong and what to do.
+        details: the traceback, where an exception was raised.
+    """
 
     scan: str
     files: str
     error: str
+    details: str = ""
+
+    def row(self) -> dict[str, str]:
+        """The row of ``failures.csv``."""
+        return {"scan": self.scan, "files": self.files, "error": self.error}
+
+
+def _print_failure(failure: Failure) -> None:
+    print(f"FAILED {failure.scan}: {failure.error}", file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class Listener:
+    """What is called while scans are segmented.
+
+    Attributes:
+        log: with a line for the user.
+        on_failure: with each scan that has no result.
+        on_stage: with a scan's name and one of `STAGES` that begins; called from
+            several threads.
+        on_finished: with a scan's name and the seconds of its stages, none if it was
+            skipped or has failed.
+    """
+
+    log: Callable[[str], object] = print
+    on_failure: Callable[[Failure], object] = _print_failure
+    on_stage: Callable[[str, str], object] = lambda name, stage: None
+    on_finished: Callable[[str, Mapping[str, float]], object] = lambda name, s: None
 
 
 @dataclass(frozen=True, eq=False)
-class _Work:
-    """A scan on its way: read and prepared, then segmented."""
+class _Read:
+    """A scan that is read and prepared."""
 
-    scan: Scan
-    identity: results.Identity
+    source: Source
     images: DixonImages
-    prepared: Prepared | None
-    found: Segmentation | None
-    warnings: tuple[str, ...]
+    prepared: Prepared
     seconds: dict[str, float]
+    notice: str
 
 
-def run(
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """A scan that the network has drawn the muscles of."""
+
+    source: Source
+    images: DixonImages
+    segmented: Segmented
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """The end of a scan."""
+
+    lines: tuple[str, ...]
+    seconds: Mapping[str, float]
+
+
+class _NotTriedError(ValueError):
+    """A scan that the full disk kept from being begun: its old result stands."""
+
+
+def segment_scans(
     scans: Collection[Scan],
     problems: Collection[Problem],
-    weights: Weights,
-    recipe: Recipe,
-    settings: Settings,
+    method: Method,
     out: Path,
     *,
     overwrite: bool = False,
-    calibration: Calibration | None = None,
-    log: Callable[[str], object] = print,
-    on_progress: Callable[[str], object] = lambda name: None,
+    listener: Listener = Listener(),  # noqa: B008  frozen
 ) -> list[Failure]:
     """Segments and measures scans one after the other into a folder.
 
@@ -68,81 +116,133 @@ def run(
 
     A scan that fails is recorded and the others go on; a full disk ends the run, since
     every other scan would meet it. The tables are rebuilt from the results of all
-    scans in the folder, whatever ends the run.
+    scans in the folder, whatever ends the run, but for scans that have failed: of these
+    an older result is removed if it was to be overwritten, else its files are kept and
+    marked as failed.
 
     Args:
         scans: what to segment.
         problems: what was found not to be a scan; becomes failures.
-        weights: network and card.
-        recipe: preprocessing, the card's unless overridden.
-        settings: how to run.
+        method: weights, preprocessing, settings, calibration.
         out: results folder; must exist.
         overwrite: compute scans again that have a result.
-        calibration: slopes, for calibrated values beside the measured ones.
-        log: receives lines for the user.
-        on_progress: called with each finished scan's name.
+        listener: what is told.
 
     Returns:
         All failures, in order.
+
+    Raises:
+        ResultError: the folder holds results of other weights, settings or versions of
+            cervjax, beside the scans that would be overwritten.
     """
-    failures = [
-        Failure(p.scan, "; ".join(map(str, p.files)), f"{p.message}; {p.hint}")
-        for p in problems
-    ]
-    for failure in failures:
-        log(f"FAILED {failure.scan}: {failure.error}")
+    names = {scan.name for scan in scans} | {problem.scan for problem in problems}
+    shared = method.identity({})
+    results.check_folder(out, shared, replaced=names if overwrite else ())
     results.write_label_tables(out)
+    failures: list[Failure] = []
 
-    def read(scan: Scan) -> _Work | None:
-        identity = _identity(scan, weights, recipe, settings, calibration)
-        if not overwrite and results.is_done(out, scan.name, identity):
-            return None
-        return _read(scan, identity, recipe, settings)
-
-    def segment(work: _Work) -> _Work:
-        return _segment(work, weights, recipe, settings)
-
-    def write(work: _Work) -> tuple[str, ...]:
-        return _measure_and_write(work, weights, calibration, out)
+    def fail(failure: Failure, *, tried: bool = True) -> None:
+        failures.append(failure)
+        listener.on_failure(failure)
+        if tried and overwrite:
+            results.discard(out, failure.scan)
+        elif tried:
+            results.mark_failed(out, failure.scan, failure.error)
 
     full = threading.Event()
+    work = _Stages(method, out, overwrite, listener.on_stage)
     try:
+        for p in problems:
+            files = "; ".join(map(str, p.files))
+            fail(Failure(p.scan, files, f"{p.message}; {p.hint}"))
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-            works = _overlapped(reader, _caught(read, full), scans)
-            segmented = map(_caught(segment, full), works)
-            written = _overlapped(writer, _caught(write, full), segmented)
+            read = _overlapped(reader, _caught(work.read, full), scans)
+            drawn = map(_caught(work.draw, full), read)
+            written = _overlapped(writer, _caught(work.write, full), drawn)
             for scan, outcome in zip(scans, written, strict=True):
-                if outcome is None:
-                    name = scan.name
-                    log(
-                        f"{name}: already done, skipped (--overwrite computes it again)"
-                    )
-                elif isinstance(outcome, Exception):
-                    log(f"FAILED {scan.name}: {_explain(outcome)}")
-                    files = "; ".join(map(str, scan.files.values()))
-                    failures.append(Failure(scan.name, files, _explain(outcome)))
+                if isinstance(outcome, Exception):
+                    tried = not isinstance(outcome, _NotTriedError)
+                    fail(_failure(scan, outcome), tried=tried)
+                    listener.on_finished(scan.name, {})
                 else:
-                    for warning in outcome:
-                        log(f"{scan.name}: {warning}")
-                on_progress(scan.name)
+                    for line in outcome.lines:
+                        listener.log(f"{scan.name}: {line}")
+                    listener.on_finished(scan.name, outcome.seconds)
     finally:
-        results.write_tables(out)
-        results.write_failures(out, [asdict(f) for f in failures])
+        failed = {failure.scan for failure in failures}
+        results.write_tables(out, shared, without=failed)
+        results.write_failures(out, [failure.row() for failure in failures])
     return failures
 
 
+@dataclass(frozen=True)
+class _Stages:
+    """The stages of a scan, each called in a thread of its own."""
+
+    method: Method
+    out: Path
+    overwrite: bool
+    on_stage: Callable[[str, str], object]
+
+    def read(self, scan: Scan) -> _Read | _Outcome:
+        """Reads and prepares a scan, unless it has its result."""
+        started = time.perf_counter()
+        self.on_stage(scan.name, "read")
+        digests = {role: sha256_of_file(p) for role, p in scan.files.items()}
+        notice = ""
+        if not self.overwrite:
+            identity = self.method.identity(digests)
+            done, notice = results.look_up(self.out, scan.name, identity)
+            if done:
+                return _Outcome((notice,), {})
+        files = {role: str(path) for role, path in scan.files.items()}
+        settings = self.method.settings
+        images = read_scan(scan, measure_on=settings.measure_on)
+        read = time.perf_counter()
+        self.on_stage(scan.name, "prepare")
+        prepared = prepare_images(images, self.method.recipe, settings)
+        seconds = {"read": read - started, "prepare": time.perf_counter() - read}
+        source = Source(scan.name, files, digests)
+        return _Read(source, images, prepared, seconds, notice)
+
+    def draw(self, scan: _Read) -> _Drawn:
+        """Runs the network."""
+        started = time.perf_counter()
+        self.on_stage(scan.source.name, "network")
+        found, executed, warnings = segment_prepared(
+            scan.prepared,
+            scan.images.in_phase.shape,
+            self.method.weights,
+            self.method.recipe,
+            self.method.settings,
+        )
+        seconds = scan.seconds | {"network": time.perf_counter() - started}
+        notices = [scan.notice] if scan.notice else []
+        told = [*notices, *scan.images.warnings, *warnings]
+        segmented = Segmented(found, executed, told, seconds)
+        return _Drawn(scan.source, scan.images, segmented)
+
+    def write(self, scan: _Drawn) -> _Outcome:
+        """Measures and writes."""
+        self.on_stage(scan.source.name, "measure")
+        result = measured(scan.source, scan.images, scan.segmented, self.method)
+        self.on_stage(scan.source.name, "write")
+        seconds = {**result.seconds, "write": result.write(self.out)}
+        return _Outcome(result.warnings, seconds)
+
+
 def _caught(stage: Callable[[Any], Any], full: threading.Event) -> Callable[[Any], Any]:
-    """The stage, but exceptions are returned, and passed on like None (nothing to do).
+    """The stage, but exceptions are returned, and passed on like a scan's end.
 
     This is the one place where the failure of a scan is kept from spreading. A full
     disk is for all: once met, it sets ``full`` and no other stage begins.
     """
 
     def run(value: Any) -> Any:
-        if value is None or isinstance(value, Exception):
+        if isinstance(value, Exception | _Outcome):
             return value
         if full.is_set():
-            return ValueError("not tried: the disk is full")
+            return _NotTriedError("not tried: the disk is full")
         try:
             return stage(value)
         except Exception as error:
@@ -164,89 +264,10 @@ def _overlapped(pool: Executor, stage: Callable, values: Iterable) -> Iterator:
         yield ahead.result()
 
 
-def _identity(
-    scan: Scan,
-    weights: Weights,
-    recipe: Recipe,
-    settings: Settings,
-    calibration: Calibration | None,
-) -> results.Identity:
-    run_settings = {**asdict(settings), "recipe": asdict(recipe)}
-    if calibration is not None:
-        run_settings["calibration_sha256"] = calibration.sha256
-    run_settings.pop("max_memory_gb")
-    return results.Identity(
-        {role: sha256_of_file(p) for role, p in scan.files.items()},
-        weights.sha256,
-        results.plain(run_settings),
-    )
-
-
-def _read(
-    scan: Scan, identity: results.Identity, recipe: Recipe, settings: Settings
-) -> _Work:
-    started = time.perf_counter()
-    images = read_scan(scan, measure_on=settings.measure_on)
-    read = time.perf_counter()
-    prepared = prepare_images(images, recipe, settings)
-    seconds = {"read": read - started, "preprocess": time.perf_counter() - read}
-    return _Work(scan, identity, images, prepared, None, images.warnings, seconds)
-
-
-def _segment(
-    work: _Work, weights: Weights, recipe: Recipe, settings: Settings
-) -> _Work:
-    assert work.prepared is not None
-    started = time.perf_counter()
-    shape = work.images.in_phase.shape
-    found, _, new = segment_prepared(work.prepared, shape, weights, recipe, settings)
-    seconds = work.seconds | {"network": time.perf_counter() - started}
-    warnings = (*work.warnings, *new)
-    return replace(work, prepared=None, found=found, warnings=warnings, seconds=seconds)
-
-
-def _measure_and_write(
-    work: _Work, weights: Weights, calibration: Calibration | None, out: Path
-) -> tuple[str, ...]:
-    assert work.found is not None
-    started = time.perf_counter()
-    images, found = work.images, work.found
-    rows, slices = measure_scan(found.labels, images, found.confidence)
-    if calibration is not None:
-        rows = calibrated(rows, calibration)
-    warnings = [
-        *work.warnings,
-        *exchange_warnings(found.labels, images),
-        *label_warnings(found.labels, rows),
-    ]
-    measured = time.perf_counter()
-
-    paths = results.paths(out, work.scan.name)
-    paths.sidecar.unlink(missing_ok=True)  # it marks a result as complete: last
-    write_labels(paths.labels, found.labels, images.grid)
-    figure = qc_figure(
-        images.fat_water.water,
-        found.labels,
-        spacing_mm=images.grid.spacing_mm,
-        title=work.scan.name,
-        subtitle="; ".join(warnings),
-    )
-    save_png(figure, paths.qc)
-    written = time.perf_counter()
-    seconds = {"measure": measured - started, "write": written - measured}
-    results.write_sidecar(
-        paths.sidecar,
-        scan=work.scan,
-        identity=work.identity,
-        weights=weights,
-        fat_water_source=images.fat_water.source,
-        device=device_name(),
-        seconds=work.seconds | seconds,
-        warnings=warnings,
-        rows=rows,
-        slices=slices,
-    )
-    return tuple(warnings)
+def _failure(scan: Scan, error: Exception) -> Failure:
+    files = "; ".join(map(str, scan.files.values()))
+    details = "".join(traceback.format_exception(error))
+    return Failure(scan.name, files, _explain(error), details)
 
 
 def _explain(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """The images of one scan, read and checked: in-phase, out-of-phase, fat and water."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,22 +64,38 @@ def read_scan(scan: Scan, *, measure_on: Measured = "echoes") -> DixonImages:
         NiftiError: a file cannot be used, or the files do not share a grid.
     """
     files = {role: read_nifti(path) for role, path in scan.files.items()}
+    return dixon_images(files, measure_on=measure_on)
+
+
+def dixon_images(
+    files: Mapping[str, NiftiImage], *, measure_on: Measured = "echoes"
+) -> DixonImages:
+    """Checks the images of a scan against each other, as `read_scan` does.
+
+    Args:
+        files: by role: in_phase and out_phase, or water and fat, or all.
+        measure_on: as for `read_scan`.
+
+    Raises:
+        NiftiError: they do not share a grid.
+    """
     grid, *others = files.values()
     for other in others:
         check_same_grid(grid, other)
     data = {role: image.data for role, image in files.items()}
+    has_pair = "in_phase" in data and "out_phase" in data
     scanner = None
-    if scan.has_water_fat:
+    if "water" in data and "fat" in data:
         scanner = FatWater(data["fat"], data["water"], "scanner water and fat")
     warnings = []
-    if scan.has_pair:
+    if has_pair:
         in_phase, out_phase = data["in_phase"], data["out_phase"]
         warnings += _pair_warnings(in_phase, out_phase)
     else:
         water, fat = data["water"], data["fat"]
         in_phase, out_phase = water + fat, np.abs(water - fat)
         warnings.append("network input computed from water and fat (W + F, |W - F|)")
-    if scanner is not None and (measure_on == "scanner" or not scan.has_pair):
+    if scanner is not None and (measure_on == "scanner" or not has_pair):
         measured = scanner
         warnings.append("fat infiltration measured on the scanner's water and fat")
     else:

@@ -17,7 +17,13 @@ from jaxtyping import Integer, UInt8
 from cervjax.anatomy import MUSCLES, NUM_CLASSES
 from cervjax.io.filenames import MASK_ENDINGS, read_name, stem_of
 from cervjax.io.files import walk_once
-from cervjax.io.nifti import NiftiError, NiftiImage, check_same_grid, read_nifti
+from cervjax.io.nifti import (
+    Nifti1Image,
+    NiftiError,
+    NiftiImage,
+    check_same_grid,
+    read_nifti,
+)
 from cervjax.io.pairing import find_scans
 from cervjax.io.scans import Problem, Scan
 
@@ -146,12 +152,13 @@ def split_participants(
 
 
 def read_labels(
-    path: str | Path, grid: NiftiImage, *, may_be_empty: bool = False
+    source: str | Path | Nifti1Image, grid: NiftiImage, *, may_be_empty: bool = False
 ) -> UInt8[np.ndarray, "x y z"]:
     """Reads the labels of a scan, turned to RAS as its images are.
 
     Args:
-        path: NIfTI file of whole numbers, stored along any axes.
+        source: NIfTI file of whole numbers, stored along any axes; or an image of
+            nibabel's.
         grid: an image of the scan.
         may_be_empty: accept a map without any muscle.
 
@@ -163,25 +170,25 @@ def read_labels(
             shape than the image, or further than 0.1 mm off; values between the
             integers, or others than 0-14.
     """
-    volume = read_nifti(path, may_be_constant=may_be_empty)
+    volume = read_nifti(source, may_be_constant=may_be_empty)
     check_same_grid(grid, volume)
     labels = np.rint(volume.data)
     between = np.abs(volume.data - labels) > WHOLE_NUMBER_TOLERANCE
     if between.any():
         example = volume.data[between][0]
         raise NiftiError(
-            f"{path}: labels must be whole numbers, {between.sum()} voxels are not, "
-            f"such as {example:g}; resample labels by nearest neighbour, and give one "
-            "label map, not probabilities"
+            f"{volume.path}: labels must be whole numbers, {between.sum()} voxels are "
+            f"not, such as {example:g}; resample labels by nearest neighbour, and "
+            "give one label map, not probabilities"
         )
     outside = (labels < 0) | (labels >= NUM_CLASSES)
     if outside.any():
         values = np.unique(labels[outside])
         listed = ", ".join(f"{v:g}" for v in values[:8]) + ", ..." * (len(values) > 8)
         raise NiftiError(
-            f"{path}: labels must be 0 (background) to {NUM_CLASSES - 1} (Table 1 of "
-            f"the paper), {outside.sum()} voxels have the values {listed}; renumber or "
-            "remove them"
+            f"{volume.path}: labels must be 0 (background) to {NUM_CLASSES - 1} "
+            f"(Table 1 of the paper), {outside.sum()} voxels have the values {listed}; "
+            "renumber or remove them"
         )
     return labels.astype(np.uint8)
 

@@ -14,6 +14,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from jaxtyping import Float, Float32, Real, UInt8
+from nibabel import Nifti1Image
 from nibabel.orientations import (
     apply_orientation,
     axcodes2ornt,
@@ -56,19 +57,43 @@ class NiftiImage:
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
 
     @property
+    def stored_affine(self) -> Float[np.ndarray, "4 4"]:
+        """(4, 4) voxel index of the stored axes to scanner mm."""
+        stored = tuple(np.array(self.data.shape)[self.orientation[:, 0].astype(int)])
+        return self.affine @ np.linalg.inv(inv_ornt_aff(self.orientation, stored))
+
+    @property
     def oblique_degrees(self) -> float:
         """Largest angle between a voxel axis and its anatomical axis."""
         directions = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(np.degrees(np.arccos(np.clip(np.diag(directions), -1, 1)).max()))
 
 
-def read_nifti(path: str | Path, *, may_be_constant: bool = False) -> NiftiImage:
+def image_of_array(
+    data: Real[np.ndarray, "..."], affine: Real[np.ndarray, "4 4"]
+) -> Nifti1Image:
+    """An image in memory, for `read_nifti`.
+
+    Args:
+        data: real numbers along any axes.
+        affine: (4, 4) voxel index to scanner mm (RAS+).
+    """
+    image = Nifti1Image(np.asarray(data, np.float32), np.asarray(affine, float))
+    image.header.set_xyzt_units("mm")
+    image.set_qform(image.affine, 1)
+    image.set_sform(image.affine, 1)
+    return image
+
+
+def read_nifti(
+    source: str | Path | Nifti1Image, *, may_be_constant: bool = False
+) -> NiftiImage:
     """Reads a 3-D NIfTI scan into RAS float32.
 
     Scale factors are applied; a slope of 0 or NaN means none (legal NIfTI).
 
     Args:
-        path: the file.
+        source: the file, or an image of nibabel's.
         may_be_constant: accept one value everywhere, such as a mask without a muscle.
 
     Raises:
@@ -77,8 +102,12 @@ def read_nifti(path: str | Path, *, may_be_constant: bool = False) -> NiftiImage
             the affine says; affine missing, singular or sheared; qform and sform
             that disagree on orientation.
     """
-    path = Path(path)
-    image, header = load(path)
+    if isinstance(source, Nifti1Image):
+        path = Path(source.get_filename() or "image in memory")
+        image, header = source, source.header
+    else:
+        path = Path(source)
+        image, header = load(path)
     affine = checked_affine(image, header, path)
     data = checked_data(image, path)
     if not may_be_constant and data.min() == data.max():
@@ -144,7 +173,7 @@ def write_labels(
     header["cal_min"], header["cal_max"], header["aux_file"] = 0, 0, b""
     stored = np.ascontiguousarray(to_stored_orientation(labels, like))
     image = type(like.header)  # Nifti1 or Nifti2: the labels' file is of the same kind
-    make = nib.Nifti2Image if image is nib.Nifti2Header else nib.Nifti1Image
+    make = nib.Nifti2Image if image is nib.Nifti2Header else Nifti1Image
     _write(path, make(stored.astype(np.uint8), None, header), compression=6)
 
 
@@ -165,7 +194,7 @@ def write_volume(
     """
     turn = ornt_transform(_RAS, axcodes2ornt(stored_axes))
     affine = affine @ inv_ornt_aff(turn, data.shape)
-    image = nib.Nifti1Image(np.asarray(apply_orientation(data, turn)), affine)
+    image = Nifti1Image(np.asarray(apply_orientation(data, turn)), affine)
     image.header.set_xyzt_units("mm", "sec")
     image.set_qform(affine, 1)
     image.set_sform(affine, 1)

@@ -292,7 +292,7 @@ def test_calibration_stands_beside_the_raw_value(
     assert main(run) == 0
     plain = table(tmp_path / "out" / "measurements.csv")
     assert "mfi_calibrated_percent" not in plain[0]
-    assert main([*run, "--calibration", str(slopes)]) == 1  # not mixed in
+    assert main([*run, "--calibration", str(slopes)]) == 2  # not mixed in
     assert main([*run, "--calibration", str(slopes), "--overwrite"]) == 0
     rows = {r["label"]: r for r in table(tmp_path / "out" / "measurements.csv")}
     for row in plain:

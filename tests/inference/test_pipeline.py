@@ -20,11 +20,13 @@ from nibabel.orientations import (
     ornt_transform,
 )
 
+import cervjax
 from cervjax.cli.main import main
 from cervjax.inference.segment import prepare_images, segment_prepared
 from cervjax.inference.tiling import bucket_shape
 from cervjax.inference.types import Settings
 from cervjax.io.dixon import read_scan
+from cervjax.io.nifti import image_of_array, read_nifti, write_labels
 from cervjax.io.pairing import find_scans
 from cervjax.io.scans import Scan
 from cervjax.measurement.scan import measure_scan
@@ -98,26 +100,40 @@ def test_sides_places_and_fat_are_right(tmp_path, two_blobs, threshold_weights):
     assert rows[1]["mfi_percent"] == "" and rows[1]["voxels"] == "0"
 
 
-@pytest.mark.parametrize("weights_fixture", ["threshold_weights", "random_weights"])
-def test_all_48_orientations_give_the_same_table(
-    tmp_path, two_blobs, weights_fixture, request
-):
-    weights = request.getfixturevalue(weights_fixture)
-    tables = []
-    for i, orientation in enumerate(ALL_ORIENTATIONS):
-        files = {}
-        for role in ("in_phase", "out_phase"):
-            data = getattr(two_blobs, role)
-            moved = stored_as(data, two_blobs.affine, orientation)
-            files[role] = save_nifti(tmp_path / f"{i}_{role}.nii", *moved)
-        tables.append(measured(Scan("x", **files), weights))
-    codes = {
-        nib.aff2axcodes(nib.load(p).affine) for p in tmp_path.glob("*_in_phase.nii")
-    }
+def test_all_48_orientations_are_one_scan(tmp_path, two_blobs):
+    """The same RAS arrays, and masks that lie on the same places, bit for bit."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 15, two_blobs.in_phase.shape).astype(np.uint8)
+    codes = set()
+    for orientation in ALL_ORIENTATIONS:
+        data, affine = stored_as(two_blobs.in_phase, two_blobs.affine, orientation)
+        codes.add(nib.aff2axcodes(affine))
+        image = read_nifti(image_of_array(data, affine))
+        np.testing.assert_array_equal(image.data, two_blobs.in_phase)
+        np.testing.assert_array_equal(image.affine, two_blobs.affine)
+        np.testing.assert_array_equal(image.stored_affine, affine)
+        write_labels(tmp_path / "mask.nii", labels, image)
+        mask = nib.load(tmp_path / "mask.nii")
+        np.testing.assert_array_equal(mask.affine, affine)
+        expected = stored_as(labels, two_blobs.affine, orientation)[0]
+        np.testing.assert_array_equal(np.asarray(mask.dataobj), expected)
     assert len(codes) == 48
+
+
+def test_any_orientation_gives_the_same_table(two_blobs, random_weights):
+    """From array to table; what lies in between sees RAS only, see above."""
+    tables = []
+    for i in (0, 27, 46):
+        one, affine = stored_as(
+            two_blobs.in_phase, two_blobs.affine, ALL_ORIENTATIONS[i]
+        )
+        other, _ = stored_as(two_blobs.out_phase, two_blobs.affine, ALL_ORIENTATIONS[i])
+        result = cervjax.segment(one, other, affine=affine, weights=random_weights)
+        assert result.labels.shape == one.shape
+        np.testing.assert_array_equal(result.affine, affine)
+        tables.append((result.rows, result.slice_rows))
     for rows, slices in tables[1:]:
         for got, expected in ((rows, tables[0][0]), (slices, tables[0][1])):
-            assert len(got) == len(expected)
             for a, b in zip(got, expected, strict=True):
                 assert_same_row(a, b)
 
@@ -277,8 +293,10 @@ def test_results_are_skipped_kept_and_refused(
     assert "skipped" in capsys.readouterr().out
     assert mask.stat().st_mtime_ns == first
     assert len(table(out / "measurements.csv")) == 14  # rebuilt from the side-car
-    assert infer(*run, random_weights) == 1
-    assert "made with other weights" in table(out / "failures.csv")[0]["error"]
+    capsys.readouterr()
+    assert infer(*run, random_weights) == 2
+    assert "were made with other weights (sub-1)" in capsys.readouterr().err
+    assert len(table(out / "measurements.csv")) == 14
     assert mask.stat().st_mtime_ns == first
     assert infer(*run, random_weights, "--overwrite") == 0
     assert table(out / "failures.csv") == []
@@ -297,7 +315,7 @@ def test_side_car_tells_where_a_result_comes_from(
     assert "Not for clinical use" in sidecar["Limits"]
     assert set(sidecar["Seconds"]) == {
         "read",
-        "preprocess",
+        "prepare",
         "network",
         "measure",
         "write",
@@ -448,7 +466,7 @@ def test_bad_scans_fail_alone_with_their_reason(
     assert (out / "good_dseg.nii.gz").is_file()
     printed = capsys.readouterr()
     assert "Traceback" not in printed.out + printed.err
-    assert printed.out.count("FAILED") == len(expected)
+    assert printed.err.count("FAILED") == len(expected)
 
 
 def test_legal_scale_factors_are_legal(tmp_path, two_blobs, threshold_weights):
@@ -497,7 +515,7 @@ def test_a_full_disk_ends_the_run_with_a_reason(
             raise OSError(28, "No space left on device", str(path))
         path.write_bytes(b"x")
 
-    monkeypatch.setattr("cervjax.inference.pipeline.write_labels", full)
+    monkeypatch.setattr("cervjax.inference.result.write_labels", full)
     assert infer(scans, "-o", out, "--weights", threshold_weights) == 1
     failures = table(out / "failures.csv")
     assert [f["scan"] for f in failures] == ["b", "c"]

@@ -1,0 +1,145 @@
+"""Segmentation and measurement of one scan from Python: `cervjax.segment`, `measure`.
+
+A scan is given as paths, as nibabel images, or as arrays along any axes with the affine
+that tells where they lie.
+"""
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cervjax.inference.result import Method, Result, Segmented, Source, as_table
+from cervjax.inference.result import measured as measured_result
+from cervjax.inference.segment import prepare_images, segment_prepared
+from cervjax.io.dixon import dixon_images
+from cervjax.io.files import sha256_of_file
+from cervjax.io.labels import read_labels
+from cervjax.io.nifti import NiftiImage, image_of_array, read_nifti
+from cervjax.io.scans import explicit_scan
+from cervjax.measurement.calibration import Calibration, read_calibration
+from cervjax.measurement.scan import measure_scan
+from cervjax.model.weights import SHIPPED, Weights, load_weights
+
+Image = Any
+"""A path, a nibabel image, or an array (i, j, k) that comes with ``affine=``."""
+
+
+def segment(
+    in_phase: Image,
+    out_phase: Image,
+    *,
+    affine: np.ndarray | None = None,
+    weights: Weights | str | Path | None = None,
+    calibration: Calibration | str | Path | None = None,
+    name: str | None = None,
+    **settings: Any,
+) -> Result:
+    """Segments and measures one scan; the numbers are those of ``cervjax infer``.
+
+    Args:
+        in_phase: path, nibabel image, or array (i, j, k) of any real type and unit.
+        out_phase: the same of the out-of-phase image, on the same grid.
+        affine: (4, 4) voxel index to scanner mm (RAS+), for arrays.
+        weights: path or loaded; by default the package's own.
+        calibration: path or read, see ``cervjax evaluate``.
+        name: of the scan; by default that of the files, or "scan".
+        settings: `Settings` and `RECIPE_SETTINGS` by name (``tta=4``); by default the
+            weights'.
+
+    Returns:
+        Labels on the scan's own grid, tables, warnings.
+
+    Raises:
+        ValueError: images, weights or settings cannot be used; not enough memory.
+    """
+    if not isinstance(weights, Weights):
+        weights = load_weights(SHIPPED if weights is None else weights)
+    if isinstance(calibration, str | Path):
+        calibration = read_calibration(Path(calibration))
+    method = Method.of_weights(weights, calibration, **settings)
+    given = {"in_phase": in_phase, "out_phase": out_phase}
+
+    started = time.perf_counter()
+    files = {role: _read(image, affine) for role, image in given.items()}
+    images = dixon_images(files, measure_on=method.settings.measure_on)
+    source = _source(given, files, name)
+    read = time.perf_counter()
+    prepared = prepare_images(images, method.recipe, method.settings)
+    ready = time.perf_counter()
+    found, executed, warnings = segment_prepared(
+        prepared, images.in_phase.shape, weights, method.recipe, method.settings
+    )
+    seconds = {
+        "read": read - started,
+        "prepare": ready - read,
+        "network": time.perf_counter() - ready,
+    }
+    segmented = Segmented(found, executed, [*images.warnings, *warnings], seconds)
+    return measured_result(source, images, segmented, method)
+
+
+def measure(
+    labels: Image,
+    in_phase: Image,
+    out_phase: Image,
+    *,
+    affine: np.ndarray | None = None,
+) -> Any:
+    """Fat infiltration and volume of muscles that are drawn already.
+
+    Args:
+        labels: 0-14 (see `cervjax.anatomy`), on the grid of the images.
+        in_phase: path, nibabel image, or array (i, j, k) of any real type and unit.
+        out_phase: the same of the out-of-phase image.
+        affine: (4, 4) voxel index to scanner mm (RAS+), for arrays.
+
+    Returns:
+        A row per muscle, as a pandas DataFrame or, without pandas, a list of dicts;
+        columns as in `composition.measure`.
+
+    Raises:
+        ValueError: images or labels cannot be used, or lie on different grids.
+    """
+    files = {
+        "in_phase": _read(in_phase, affine),
+        "out_phase": _read(out_phase, affine),
+    }
+    images = dixon_images(files)
+    drawn = read_labels(_image(labels, affine), images.grid, may_be_empty=True)
+    rows, _ = measure_scan(drawn, images)
+    return as_table(rows)
+
+
+def _image(image: Image, affine: np.ndarray | None) -> Any:
+    """What `read_nifti` reads."""
+    if not isinstance(image, np.ndarray) and not hasattr(image, "__array__"):
+        return image
+    if affine is None:
+        raise ValueError(
+            "an array alone does not tell left from right: give affine=, the (4, 4) "
+            "matrix from voxel index to scanner mm (image.affine in nibabel)"
+        )
+    return image_of_array(np.asarray(image), affine)
+
+
+def _read(image: Image, affine: np.ndarray | None) -> NiftiImage:
+    return read_nifti(_image(image, affine))
+
+
+def _source(
+    given: dict[str, Image], files: dict[str, NiftiImage], name: str | None
+) -> Source:
+    """Name and digests as the command has them, where all are files."""
+    if all(isinstance(image, str | Path) for image in given.values()):
+        scan = explicit_scan(*(Path(p) for p in given.values()), name=name)
+        paths = scan.files
+        digests = {role: sha256_of_file(path) for role, path in paths.items()}
+        return Source(scan.name, {k: str(p) for k, p in paths.items()}, digests)
+    digests = {
+        role: hashlib.sha256(image.data.tobytes() + image.affine.tobytes()).hexdigest()
+        for role, image in files.items()
+    }
+    return Source(name or "scan", {k: str(f.path) for k, f in files.items()}, digests)

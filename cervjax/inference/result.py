@@ -1,0 +1,307 @@
+"""One scan's result: labels, measurements, and how they came about."""
+
+import base64
+import html
+import io
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+
+from cervjax import NOTICE, __version__
+from cervjax.figures.quality import qc_figure, save_png
+from cervjax.inference import results
+from cervjax.inference.memory import device_name
+from cervjax.inference.types import Segmentation, Settings
+from cervjax.io.dixon import DixonImages, exchange_warnings
+from cervjax.io.files import sha256_of_file
+from cervjax.io.nifti import to_stored_orientation, write_labels
+from cervjax.measurement.calibration import Calibration, calibrated
+from cervjax.measurement.scan import Rows, label_warnings, measure_scan
+from cervjax.model.weights import Weights
+from cervjax.preprocessing.pipeline import Recipe
+
+RECIPE_SETTINGS = ("padding", "padding_mode", "keep_last_plane", "skip_fitting_grid")
+"""Of the preprocessing, what a user may choose."""
+SHA256_SHOWN = 12
+"""Digits of the weights' SHA-256 in the tables."""
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """How scans are segmented and measured.
+
+    Attributes:
+        weights: network and card.
+        recipe: preprocessing, the card's unless overridden.
+        settings: how the network is run.
+        calibration: slopes, for calibrated values beside the measured ones.
+    """
+
+    weights: Weights
+    recipe: Recipe
+    settings: Settings
+    calibration: Calibration | None = None
+
+    @classmethod
+    def of_weights(
+        cls, weights: Weights, calibration: Calibration | None = None, **changes: Any
+    ) -> Self:
+        """The weights' own method, but for what is given.
+
+        Args:
+            weights: network and card.
+            calibration: see `Method`.
+            changes: fields of `Settings`, or of `RECIPE_SETTINGS`; None leaves the
+                card's value.
+
+        Raises:
+            ValueError: an unknown name, or settings that contradict each other.
+        """
+        known = [*RECIPE_SETTINGS, *(field.name for field in fields(Settings))]
+        if unknown := changes.keys() - set(known):
+            raise ValueError(
+                f"unknown setting {', '.join(sorted(unknown))}; there are "
+                f"{', '.join(sorted(known))}"
+            )
+        given = {name: value for name, value in changes.items() if value is not None}
+        own = {name: given.pop(name) for name in RECIPE_SETTINGS if name in given}
+        recipe = replace(weights.card.recipe, **own)
+        return cls(
+            weights, recipe, Settings.of_card(weights.card, **given), calibration
+        )
+
+    def identity(self, inputs_sha256: Mapping[str, str]) -> results.Identity:
+        """What a result of this method depends on, beside images of these digests."""
+        settings = self.settings.effective() | {"recipe": asdict(self.recipe)}
+        if self.calibration is not None:
+            settings["calibration_sha256"] = self.calibration.sha256
+        digest = self.weights.sha256
+        return results.Identity(inputs_sha256, digest, results.plain(settings))
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Where a scan came from: its name, and by role the files and their digests."""
+
+    name: str
+    files: Mapping[str, str]
+    sha256: Mapping[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The labels of a scan, and what was measured in them.
+
+    Attributes:
+        source: the scan's name and files.
+        images: the scan, in RAS.
+        segmentation: labels and confidence, in RAS.
+        method: what was wanted.
+        executed: the settings that were run, others where memory was short.
+        rows: per muscle, as in ``measurements.csv``.
+        slice_rows: per muscle and slice, as in ``measurements_slices.csv``.
+        warnings: what a reader of the numbers should know.
+        seconds: by stage.
+    """
+
+    source: Source
+    images: DixonImages
+    segmentation: Segmentation
+    method: Method
+    executed: Settings
+    rows: Rows
+    slice_rows: Rows
+    warnings: tuple[str, ...]
+    seconds: Mapping[str, float]
+
+    @property
+    def labels(self) -> UInt8[np.ndarray, "i j k"]:
+        """0-14 on the scan's own grid, its axes as they are stored."""
+        return self._stored(self.segmentation.labels)
+
+    @property
+    def confidence(self) -> Float32[np.ndarray, "i j k"]:
+        """The largest class probability, 1/15 to 1, like `labels`."""
+        return self._stored(self.segmentation.confidence)
+
+    @property
+    def fat_fraction(self) -> Float32[np.ndarray, "i j k"]:
+        """``100 F / (F + W)`` in percent, like `labels`; NaN where F + W <= 0."""
+        fat, water = self.images.fat_water.fat, self.images.fat_water.water
+        signal = fat + water
+        nan = np.full(fat.shape, np.nan, np.float32)
+        return self._stored(np.divide(100 * fat, signal, out=nan, where=signal > 0))
+
+    @property
+    def affine(self) -> Float[np.ndarray, "4 4"]:
+        """Voxel index of `labels` to scanner mm (RAS+)."""
+        return self.images.grid.stored_affine
+
+    @property
+    def table(self) -> Any:
+        """`rows` as a pandas DataFrame; as they are where there is no pandas."""
+        return as_table(self.rows)
+
+    def save(self, out: str | Path) -> None:
+        """Writes the files that ``cervjax infer`` writes.
+
+        Args:
+            out: folder, made if need be; a result of the same scan is replaced.
+
+        Raises:
+            ResultError: it holds results of other weights, settings or versions.
+        """
+        out, name = Path(out), self.source.name
+        out.mkdir(parents=True, exist_ok=True)
+        identity = self.method.identity(self.source.sha256)
+        results.check_folder(out, identity, replaced=[name])
+        self.write(out)
+        results.write_label_tables(out)
+        results.write_tables(out, identity)
+        if not (out / results.FAILURES).exists():
+            results.write_failures(out, [])
+
+    def write(self, out: Path) -> float:
+        """Writes mask and picture, then the side-car, which marks them as complete.
+
+        Returns:
+            The seconds that took.
+        """
+        started = time.perf_counter()
+        files = results.paths(out, self.source.name)
+        files.sidecar.unlink(missing_ok=True)
+        write_labels(files.labels, self.segmentation.labels, self.images.grid)
+        save_png(self.figure(), files.qc)
+        digests = {p.name: sha256_of_file(p) for p in (files.labels, files.qc)}
+        seconds = {**self.seconds, "write": time.perf_counter() - started}
+        content = self._sidecar(digests) | {
+            "Seconds": {stage: round(s, 3) for stage, s in seconds.items()}
+        }
+        results.write_sidecar(out, self.source.name, content)
+        return seconds["write"]
+
+    def figure(self):
+        """The picture to check the labels by, a matplotlib figure."""
+        return qc_figure(
+            self.images.fat_water.water,
+            self.segmentation.labels,
+            spacing_mm=self.images.grid.spacing_mm,
+            title=self.source.name,
+            subtitle="; ".join(self.warnings),
+        )
+
+    def _stored(self, volume: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(to_stored_orientation(volume, self.images.grid))
+
+    def _sidecar(self, files: Mapping[str, str]) -> dict[str, Any]:
+        return {
+            "Description": "14 neck muscles of Weber et al. 2021 (Table 1)",
+            "Limits": NOTICE,
+            "GeneratedBy": [{"Name": "cervjax", "Version": __version__, **_versions()}],
+            "Scan": self.source.name,
+            "Sources": self.source.files,
+            "FatWaterSource": self.images.fat_water.source,
+            "Identity": asdict(self.method.identity(self.source.sha256)),
+            "Executed": self.executed.effective(),
+            "Files": files,
+            "ModelCard": asdict(self.method.weights.card),
+            "Device": device_name(),
+            "Warnings": self.warnings,
+            "Measurements": self.rows,
+            "SliceMeasurements": self.slice_rows,
+        }
+
+    def _repr_png_(self) -> bytes:
+        stream = io.BytesIO()
+        self.figure().savefig(stream, format="png", dpi=80)
+        return stream.getvalue()
+
+    def _repr_html_(self) -> str:
+        picture = base64.b64encode(self._repr_png_()).decode()
+        rows = "".join(
+            f"<tr><td>{row['muscle']} {row['side']}</td>"
+            f"<td>{row['mfi_percent']:.1f}</td><td>{row['volume_ml']:.1f}</td></tr>"
+            for row in self.rows
+        )
+        lines = (self.source.name, *self.warnings, NOTICE)
+        return (
+            "".join(f"<p>{html.escape(line)}</p>" for line in lines)
+            + f'<img src="data:image/png;base64,{picture}">'
+            + "<table><tr><th>muscle</th><th>MFI (%)</th><th>volume (ml)</th></tr>"
+            + f"{rows}</table>"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """What the network found in a scan, to be measured.
+
+    Attributes:
+        found: labels and confidence, in RAS.
+        executed: the settings that were run.
+        warnings: of images and network.
+        seconds: by stage.
+    """
+
+    found: Segmentation
+    executed: Settings
+    warnings: Sequence[str]
+    seconds: Mapping[str, float]
+
+
+def measured(
+    source: Source, images: DixonImages, segmented: Segmented, method: Method
+) -> Result:
+    """Measures what the network found.
+
+    Raises:
+        ValueError: as `measure_scan`.
+    """
+    started = time.perf_counter()
+    found = segmented.found
+    rows, slices = measure_scan(found.labels, images, found.confidence)
+    warnings = (
+        *segmented.warnings,
+        *exchange_warnings(found.labels, images),
+        *label_warnings(found.labels, rows),
+    )
+    if method.calibration is not None:
+        rows = calibrated(rows, method.calibration)
+    scan = {"scan": source.name}
+    origin = {
+        "mode": segmented.executed.mode,
+        "weights_sha256": method.weights.sha256[:SHA256_SHOWN],
+        "cervjax_version": __version__,
+    }
+    fat_water = {"fat_water_source": images.fat_water.source}
+    return Result(
+        source,
+        images,
+        found,
+        method,
+        segmented.executed,
+        [scan | row | fat_water | origin for row in rows],
+        [scan | row | origin for row in slices],
+        warnings,
+        {**segmented.seconds, "measure": time.perf_counter() - started},
+    )
+
+
+def as_table(rows: Rows) -> Any:
+    """Rows as a pandas DataFrame; as they are where there is no pandas."""
+    try:
+        import pandas
+    except ImportError:
+        return rows
+    return pandas.DataFrame(rows)
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("jax", "nibabel", "numpy", "scipy")}

@@ -29,10 +29,10 @@ import jax
 import numpy as np
 from made_up import write_scans, write_untrained_weights
 
+from cervjax.inference.memory import device_name
 from cervjax.inference.pipeline import Listener, segment_scans
 from cervjax.inference.result import Method
 from cervjax.inference.results import paths
-from cervjax.inference.memory import device_name
 from cervjax.io.pairing import find_scans
 from cervjax.io.scans import Scan
 from cervjax.model.weights import Weights, load_weights, save_weights

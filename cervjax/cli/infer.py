@@ -126,9 +126,9 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("give a folder for the results: -o OUT")
     use_device(args.device)
     from cervjax.cli.progress import scan_listener
+    from cervjax.inference.memory import device_name
     from cervjax.inference.pipeline import segment_scans
     from cervjax.inference.result import RECIPE_SETTINGS, Method
-    from cervjax.inference.memory import device_name
     from cervjax.measurement.calibration import read_calibration
     from cervjax.model.weights import SHIPPED, load_weights
 

@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Makes two digital necks, segments them and shows the truth beside the result."""
     from cervjax.cli.progress import scan_listener
+    from cervjax.inference.method import Method
     from cervjax.inference.pipeline import segment_scans
-    from cervjax.inference.result import Method
     from cervjax.io.pairing import find_scans
     from cervjax.model.card import SYNTHETIC
     from cervjax.model.weights import SHIPPED, load_weights

@@ -127,8 +127,8 @@ def run(args: argparse.Namespace) -> int:
     use_device(args.device)
     from cervjax.cli.progress import scan_listener
     from cervjax.inference.memory import device_name
+    from cervjax.inference.method import RECIPE_SETTINGS, Method
     from cervjax.inference.pipeline import segment_scans
-    from cervjax.inference.result import RECIPE_SETTINGS, Method
     from cervjax.measurement.calibration import read_calibration
     from cervjax.model.weights import SHIPPED, load_weights
 

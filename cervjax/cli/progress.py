@@ -11,6 +11,7 @@ _SHARES = dict(zip(STAGES, (0.05, 0.15, 0.6, 0.1, 0.1), strict=True))
 """Of a scan's work, for the bar."""
 
 
+# long: functions that share one bar and its counts
 @contextlib.contextmanager
 def scan_listener(
     total: int, *, quiet: bool = False, verbose: bool = False, debug: bool = False

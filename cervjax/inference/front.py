@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from cervjax.inference.result import Method, Result, Segmented, Source, as_table
+from cervjax.inference.method import Method
+from cervjax.inference.result import Result, Segmented, Source, as_table
 from cervjax.inference.result import measured as measured_result
 from cervjax.inference.segment import prepare_images, segment_prepared
 from cervjax.io.dixon import dixon_images

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cervjax.inference import results
-from cervjax.inference.result import Method, Segmented, Source, measured
+from cervjax.inference.method import Method
+from cervjax.inference.result import Segmented, Source, measured
 from cervjax.inference.segment import prepare_images, segment_prepared
 from cervjax.io.dixon import DixonImages, read_scan
 from cervjax.io.files import sha256_of_file

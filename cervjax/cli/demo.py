@@ -1,7 +1,6 @@
 """``cervjax demo``: the whole job on two digital necks, beside the truth."""
 
 import argparse
-import csv
 import os
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from cervjax.cli.flags import (
     check_writable,
     use_device,
 )
+from cervjax.io.tables import read_rows
 
 HELP = "the whole job on two digital necks"
 
@@ -98,5 +98,4 @@ def compare_with_truth(scans: Path, out: Path) -> str:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as stream:
-        return list(csv.DictReader(stream))
+    return [row for _, row in read_rows(path)]

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from cervjax import __version__
 from cervjax.anatomy import itksnap_labels, slicer_colors
-from cervjax.io.files import sha256_of_file, write_atomically, write_csv
+from cervjax.io.files import sha256_of_file, write_atomically
+from cervjax.io.tables import write_rows
 
 MEASUREMENTS = "measurements.csv"
 SLICES = "measurements_slices.csv"
@@ -195,13 +196,13 @@ def write_tables(out: Path, identity: Identity, without: Collection[str] = ()) -
         and "Failed" not in content
         and content["Scan"] not in without
     ]
-    write_csv(out / MEASUREMENTS, (r for s in found for r in s["Measurements"]))
-    write_csv(out / SLICES, (r for s in found for r in s["SliceMeasurements"]))
+    write_rows(out / MEASUREMENTS, (r for s in found for r in s["Measurements"]))
+    write_rows(out / SLICES, (r for s in found for r in s["SliceMeasurements"]))
 
 
 def write_failures(out: Path, failures: Iterable[Mapping[str, str]]) -> None:
     """Writes the scans of this run that have no result; a header if there are none."""
-    write_csv(out / FAILURES, failures, ["scan", "files", "error"])
+    write_rows(out / FAILURES, failures, ["scan", "files", "error"])
 
 
 def write_label_tables(out: Path) -> None:

@@ -1,12 +1,9 @@
-"""Atomic writes, tables as CSV, content hashes, folders with links in them."""
+"""Atomic writes, content hashes, folders with links in them."""
 
-import csv
 import hashlib
-import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -21,26 +18,6 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def write_csv(
-    path: Path,
-    rows: Iterable[Mapping[str, Any]],
-    header: Sequence[str] | None = None,
-) -> None:
-    """Writes rows: all their columns, or those of ``header`` if there is none.
-
-    Numbers have six digits; None, NaN and what a row lacks are left empty.
-    """
-    rows = list(rows)
-    header = (
-        list(dict.fromkeys(key for row in rows for key in row)) or header or ["scan"]
-    )
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([[_cell(row.get(name)) for name in header] for row in rows])
-    write_atomically(path, lambda part: part.write_text(text.getvalue(), "utf-8"))
 
 
 def sha256_of_file(path: str | Path) -> str:
@@ -70,9 +47,3 @@ def walk_once(
         else:
             seen.add(real)
             yield Path(folder), subfolders, names
-
-
-def _cell(value: Any) -> str:
-    if value is None or value != value:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

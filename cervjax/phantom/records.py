@@ -1,7 +1,5 @@
 """Files of a digital scan, and the tables of a folder of them."""
 
-import csv
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ import numpy as np
 
 from cervjax.io.files import write_atomically
 from cervjax.io.nifti import write_volume
+from cervjax.io.tables import write_rows
 from cervjax.phantom.scan import DigitalScan
 from cervjax.phantom.subject import Subject
 
@@ -143,14 +142,7 @@ def write_tables(folder: Path) -> None:
         ("truth.csv", truth, ","),
         ("participants.tsv", list(subjects.values()), "\t"),
     ):
-        buffer = io.StringIO()
-        writer = csv.DictWriter(
-            buffer, rows[0], delimiter=separator, lineterminator="\n"
-        )
-        writer.writeheader()
-        writer.writerows(rows)
-        text = buffer.getvalue()
-        write_atomically(folder / name, lambda part, text=text: part.write_text(text))
+        write_rows(folder / name, rows, delimiter=separator, digits=None)
 
 
 def _write_json(path: Path, content: dict) -> None:

@@ -52,13 +52,9 @@ STRANGERS: set[str] = set()
 LARGE = {
     "cervjax/cli/infer.py add_arguments: lines",
     "cervjax/cohort/plots.py",
-    "cervjax/data/windows.py windows: parameters",
     "cervjax/inference/sliding_window.py segment_windows_at: parameters",
     "cervjax/model/convolution.py",
     "cervjax/model/dense_vnet.py",
-    "cervjax/training/loop.py",
-    "cervjax/training/step.py make_step: lines",
-    "cervjax/training/step.py make_step: parameters",
 }
 
 

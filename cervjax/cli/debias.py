@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cervjax.anatomy import MUSCLES
-from cervjax.cli.flags import OK, add_tta, positive, use_device
+from cervjax.cli.flags import OK, add_tta, check_target, positive, use_device
 
 HELP = "make volumes right on average, on labelled scans"
 
@@ -18,7 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     parser.add_argument("source", type=Path, help="as --weights of infer")
     parser.add_argument(
-        "scans", type=Path, nargs="+", help="folders of labelled scans, not to judge by"
+        "scans",
+        type=Path,
+        nargs="+",
+        help="folders of labelled scans, other than a later evaluation's",
     )
     parser.add_argument("target", type=Path, help="FILE.safetensors")
     parser.add_argument("--number", type=positive, help="so many scans of each")
@@ -43,14 +46,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="then and later take slices at a muscle's ends whole or not at all",
     )
     add_tta(parser, "then and later")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the target if it is there"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Shifts the last bias so that volumes are right on labelled scans."""
     from cervjax.io.labels import find_labelled
     from cervjax.model.weights import load_weights, save_weights
-    from cervjax.training.logit_bias import balance as balanced
+    from cervjax.training.logit_bias import fit_logit_bias
 
+    check_target(args.target, overwrite=args.overwrite)
     use_device(None)
     weights = load_weights(args.source)
     card = weights.card
@@ -70,9 +77,9 @@ def run(args: argparse.Namespace) -> int:
     of_muscle = dict(args.muscle_ratio)
     pairs = [m.abbreviation for m in MUSCLES[::2]]
     target = [of_muscle.get(name, args.volume_ratio) for name in pairs]
-    weights, shift, ratio = balanced(weights, scans, target=target)
+    weights, shift, ratio = fit_logit_bias(weights, scans, target=target)
     but = "".join(f", {name} to {value:g}" for name, value in of_muscle.items())
-    note = f"; volumes balanced to {args.volume_ratio:g}{but}, on {len(scans)} "
+    note = f"; volumes debiased to {args.volume_ratio:g}{but}, on {len(scans)} "
     note += f"scan(s) of {names}"
     card = replace(weights.card, source=weights.card.source + note)
     digest = save_weights(args.target, weights.variables, card)

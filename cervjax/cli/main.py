@@ -26,6 +26,7 @@ from cervjax.cli import (
     info,
     landmarks,
     phantom,
+    train,
 )
 from cervjax.cli.flags import INTERRUPTED, NOT_STARTED, extra_with
 
@@ -36,6 +37,7 @@ COMMANDS = {
     "figures": figures,
     "phantom": phantom,
     "demo": demo,
+    "train": train,
     "convert": convert,
     "landmarks": landmarks,
     "debias": debias,

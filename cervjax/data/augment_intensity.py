@@ -2,8 +2,8 @@
 
 Images are whitened float32 ``(b, x, y, z, c)``: mean 0 and standard deviation 1 over
 the foreground, and air, the lowest value, near -1. What multiplies acts on the height
-above each channel's lowest value, so that air stays air; `tone` moves it. Results are
-not clipped.
+above each channel's lowest value, so that air stays air; `apply_curve` moves it.
+Results are not clipped.
 """
 
 import math
@@ -34,8 +34,9 @@ class Intensity(NamedTuple):
             1 ... 1 + this.
         noise: Gaussian, its standard deviation uniform in 0 ... this.
         gamma: standard deviation of the log exponent, per channel.
-        tone: standard deviation of the waves in the tone curve, per channel; above 0.2
-            or so what was brighter may become darker.
+        intensity_curve: standard deviation of the waves that are added to the curve of
+            output over input intensity, per channel; above about 0.2 tissues may
+            exchange their order.
         contrast: standard deviation of the log factor, per channel.
         brightness: standard deviation of what is added, per channel.
         channel_mix: probability that all channels become one of them, drawn at random.
@@ -45,7 +46,7 @@ class Intensity(NamedTuple):
     low_resolution: PerAxis = (0.0, 0.0, 0.0)
     noise: float = 0.0
     gamma: float = 0.0
-    tone: float = 0.0
+    intensity_curve: float = 0.0
     contrast: float = 0.0
     brightness: float = 0.0
     channel_mix: float = 0.0
@@ -67,7 +68,7 @@ def distort(key: Array, image: Array, settings: Intensity) -> Array:
         "low_resolution": random_low_resolution,
         "noise": random_noise,
         "gamma": random_gamma,
-        "tone": random_tone,
+        "intensity_curve": random_intensity_curve,
         "contrast": random_contrast,
         "brightness": random_brightness,
         "channel_mix": random_channel_mix,
@@ -134,10 +135,10 @@ def random_gamma(key: Array, image: Array, sd: float) -> Array:
     return power(image, jnp.exp(sd * _per_channel(key, image)))
 
 
-def random_tone(key: Array, image: Array, sd: float) -> Array:
-    """`tone` with normal heights."""
+def random_intensity_curve(key: Array, image: Array, sd: float) -> Array:
+    """`apply_curve` with normal heights."""
     shape = (_WAVES, len(image), 1, 1, 1, image.shape[4])
-    return tone(image, sd * jax.random.normal(key, shape, image.dtype))
+    return apply_curve(image, sd * jax.random.normal(key, shape, image.dtype))
 
 
 def random_contrast(key: Array, image: Array, sd: float) -> Array:
@@ -209,8 +210,10 @@ def power(image: Array, exponent: Array) -> Array:
     return low + span * ((image - low) / jnp.where(span > 0, span, 1)) ** exponent
 
 
-def tone(image: Array, heights: Array) -> Array:
-    """Adds waves to each channel's tones; its mean and standard deviation stay.
+def apply_curve(image: Array, heights: Array) -> Array:
+    """Adds waves to the curve of output over input intensity of each channel.
+
+    The mean and standard deviation of the channel stay.
 
     The waves run from the lowest value to 2 standard deviations above the mean.
 

@@ -1,11 +1,11 @@
-"""Prepared volumes, kept on disk: what the network is to see, computed once."""
+"""Prepared volumes, kept on disk: the network's input, computed once."""
 
 import hashlib
 import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cervjax.anatomy import MUSCLES, NUM_CLASSES
+from cervjax.anatomy import NUM_CLASSES
 from cervjax.io.dixon import read_scan
 from cervjax.io.files import sha256_of_file
 from cervjax.io.labels import LabelledScan, exchanged_sides, read_labels
@@ -29,7 +29,11 @@ _FORMAT = 1  # of an entry; raise it when `prepare` gives other values
 _RECORD = "volume.json"
 
 
-class CacheError(ValueError):
+class DataError(ValueError):
+    """Scans or labels that cannot be trained on."""
+
+
+class CacheError(DataError):
     """The folder of the cache cannot be used; another scan would meet the same."""
 
 
@@ -38,13 +42,14 @@ class Volume(NamedTuple):
 
     Attributes:
         name: the scan's.
-        participant: who it is of.
+        participant: whose scan it is.
         image: .npy file, float32 (x, y, z, 2), exactly what `prepare` gives.
         labels: .npy file, uint8 (x, y, z), 0 in the padding.
         voxels: .npz file, per label 1-14 uint16 (n, 3): up to `VOXELS_PER_CLASS` of
             its voxels, drawn at random.
         shape: (x, y, z), padded.
         counts: voxels of each of the 15 classes.
+        sha256: of the scan's files and its preprocessing.
     """
 
     name: str
@@ -54,6 +59,7 @@ class Volume(NamedTuple):
     voxels: Path
     shape: tuple[int, int, int]
     counts: tuple[int, ...]
+    sha256: str = ""
 
 
 def learn_landmarks(
@@ -62,11 +68,11 @@ def learn_landmarks(
     """Learns the standard histogram of the training scans; see `train_landmarks`.
 
     Args:
-        scans: the training scans, not those to be judged by.
+        scans: the training scans, none of the validation set.
         recipe: grid and histogram ends; its own landmarks do not matter.
 
     Raises:
-        ValueError: no scan was given, or one cannot be read.
+        DataError: no scan was given, or one cannot be used.
     """
 
     def pairs() -> Iterator[list[np.ndarray]]:
@@ -78,7 +84,10 @@ def learn_landmarks(
                 for v in (images.in_phase, images.out_phase)
             ]
 
-    return train_landmarks(pairs(), cutoff=recipe.cutoff)
+    try:
+        return train_landmarks(pairs(), cutoff=recipe.cutoff)
+    except ValueError as error:
+        raise DataError(f"standard histogram: {error}") from error
 
 
 def cache_volumes(
@@ -90,7 +99,7 @@ def cache_volumes(
     on_progress: Callable[[str], object] = lambda name: None,
     workers: int = 1,
 ) -> list[Volume]:
-    """Prepares scans and their labels as the network is to see them, once.
+    """Prepares scans and their labels for the network, once.
 
     Labels follow their image: onto the network's grid by nearest neighbour, corner
     voxel onto corner voxel, then into the padding, as 0. An entry is named by the
@@ -112,12 +121,12 @@ def cache_volumes(
 
     Raises:
         CacheError: the folder cannot be written, or the disk is full.
-        ValueError: scans that cannot be used, each with the reason, after the others
+        DataError: scans that cannot be used, each with the reason, after the others
             have been prepared; or the recipe has no landmarks.
     """
     missing = [channel for channel in CHANNELS if channel not in recipe.landmarks]
     if missing:
-        raise ValueError(
+        raise DataError(
             f"the recipe has no landmarks for {' and '.join(missing)}; learn them from "
             "the training scans (learn_landmarks)"
         )
@@ -142,31 +151,11 @@ def cache_volumes(
                     log(f"{scan.scan.name}: {warning}")
             on_progress(scan.scan.name)
     if failures:
-        raise ValueError(
+        raise DataError(
             f"{len(failures)} of {len(scans)} scan(s) cannot be used; fix them or "
             "take them away:\n" + "\n".join(failures)
         )
     return volumes
-
-
-def check_classes(volumes: Sequence[Volume], allowed: Collection[int] = ()) -> None:
-    """A muscle that occurs in no training scan can never be learnt.
-
-    Args:
-        volumes: the training scans.
-        allowed: labels that may be absent.
-
-    Raises:
-        ValueError: names the muscles.
-    """
-    counts = np.sum([volume.counts for volume in volumes], axis=0)
-    absent = [m for m in MUSCLES if not counts[m.label] and m.label not in allowed]
-    if absent:
-        names = ", ".join(f"{m.label} ({m.name}, {m.side})" for m in absent)
-        raise ValueError(
-            f"no voxel in any of the {len(volumes)} training scan(s) has the label "
-            f"{names}; add scans that show it, or allow it to be absent"
-        )
 
 
 def _cached(
@@ -187,12 +176,13 @@ def _cached(
         voxels=entry / "voxels.npz",
         shape=tuple(record["shape"]),
         counts=tuple(record["counts"]),
+        sha256=key,
     )
     return volume, record["warnings"]
 
 
 def _inputs(scan: LabelledScan) -> Scan:
-    """The scan without what the network's input is not made of."""
+    """The scan without images that the network does not take."""
     return replace(scan.scan, water=None, fat=None) if scan.scan.has_pair else scan.scan
 
 
@@ -201,7 +191,7 @@ def _key(scan: LabelledScan, recipe: Recipe) -> str:
     try:
         hashes = {role: sha256_of_file(path) for role, path in files.items()}
     except OSError as error:
-        raise ValueError(
+        raise DataError(
             f"{error.filename} cannot be read ({error.strerror})"
         ) from error
     landmarks = {  # as `prepare` uses them, learnt just now or read from a model card
@@ -227,7 +217,7 @@ def _prepare(
     labels = pad(labels, recipe.padding, "zero")
     counts = np.bincount(labels.ravel(), minlength=NUM_CLASSES)
     if counts[0] == labels.size:
-        raise ValueError(
+        raise DataError(
             f"{scan.labels}: no label is left on the grid of {recipe.spacing_mm} mm; "
             "choose a finer grid, or draw more than single voxels"
         )

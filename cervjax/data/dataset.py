@@ -1,20 +1,29 @@
-"""What a run learns from and is judged by: scans found or made, divided, prepared."""
+"""The scans of a training run: found or made, divided, prepared."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
-from cervjax.data.cache import Volume, cache_volumes, check_classes, learn_landmarks
-from cervjax.io.labels import LabelledScan, find_labelled, split_participants
+from cervjax.anatomy import MUSCLES
+from cervjax.data.cache import (
+    DataError,
+    Volume,
+    cache_volumes,
+    learn_landmarks,
+)
+from cervjax.data.split import Split, check_disjoint, split_participants
+from cervjax.io.labels import LabelledScan, find_labelled
 from cervjax.phantom.dataset import write_dataset
 from cervjax.preprocessing.histogram import read_landmarks
 from cervjax.preprocessing.pipeline import Recipe
 
-Say = Callable[[str], object]
+Log = Callable[[str], object]
+Landmarks = dict[str, tuple[float, ...]]
 _PREPARED_AT_ONCE = 4  # scans; a scan of the paper's size takes a gigabyte of memory
 
 
@@ -22,32 +31,31 @@ class TrainSet(NamedTuple):
     """Prepared volumes.
 
     Attributes:
-        train: to learn from.
-        test: held out, of other people; may be empty.
+        train: to train on.
+        validation: of other participants; may be empty.
         recipe: the preprocessing, with landmarks.
         description: for the model card.
     """
 
     train: list[Volume]
-    test: list[Volume]
+    validation: list[Volume]
     recipe: Recipe
     description: str
 
 
-def load_train_set(
-    data: ConfigDict, landmarks: dict[str, tuple[float, ...]] | None, log: Say
-) -> TrainSet:
+def load_train_set(data: ConfigDict, landmarks: Landmarks | None, log: Log) -> TrainSet:
     """Finds (or makes) the scans of ``config.data`` and prepares them.
 
     Args:
         data: that section of the config.
-        landmarks: of the run that is resumed, or None.
+        landmarks: of the run that is resumed or of the weights to start from, or None.
         log: receives lines about what is done.
 
     Raises:
         ValueError: the scans or their labels cannot be used; every one is named.
     """
-    train, test, description = _scans(data, log)
+    split, description = _scans(data, log)
+    check_disjoint(split)
     recipe = Recipe(
         landmarks=landmarks or {},
         spacing_mm=tuple(data.spacing_mm),
@@ -56,25 +64,21 @@ def load_train_set(
         skip_fitting_grid=data.skip_fitting_grid,
     )
     if not landmarks:
-        if data.landmarks:
-            learnt = read_landmarks(Path(data.landmarks))
-        else:
-            log(f"learning the standard histogram of {len(train)} scan(s)")
-            learnt = learn_landmarks(train, recipe)
-        recipe = replace(recipe, landmarks=learnt)
+        recipe = replace(recipe, landmarks=_landmarks(data, split.train, recipe, log))
     folder = cache_folder(data) / "volumes"
-    log(f"preparing {len(train) + len(test)} scan(s) in {folder}")
+    scans = [*split.train, *split.validation]
+    log(f"preparing {len(scans)} scan(s) in {folder}")
     volumes = cache_volumes(
-        [*train, *test],
+        scans,
         recipe,
         folder,
         log=log,
         on_progress=lambda name: log(f"  {name}"),
         workers=min(os.cpu_count() or 1, _PREPARED_AT_ONCE),
     )
-    train_volumes, test_volumes = volumes[: len(train)], volumes[len(train) :]
-    check_classes(train_volumes, tuple(data.allow_absent))
-    return TrainSet(train_volumes, test_volumes, recipe, description)
+    train, validation = volumes[: len(split.train)], volumes[len(split.train) :]
+    check_classes(train, tuple(data.allow_absent))
+    return TrainSet(train, validation, recipe, description)
 
 
 def cache_folder(data: ConfigDict) -> Path:
@@ -83,69 +87,106 @@ def cache_folder(data: ConfigDict) -> Path:
     return Path(data.cache) if data.cache else home / "cervjax"
 
 
-def _scans(
-    data: ConfigDict, log: Say
-) -> tuple[list[LabelledScan], list[LabelledScan], str]:
+def check_classes(volumes: Sequence[Volume], allowed: Collection[int] = ()) -> None:
+    """A muscle that occurs in no training scan can never be learnt.
+
+    Args:
+        volumes: the training scans.
+        allowed: labels that may be absent.
+
+    Raises:
+        DataError: names the muscles.
+    """
+    counts = np.sum([volume.counts for volume in volumes], axis=0)
+    absent = [m for m in MUSCLES if not counts[m.label] and m.label not in allowed]
+    if absent:
+        names = ", ".join(f"{m.label} ({m.name}, {m.side})" for m in absent)
+        raise DataError(
+            f"no voxel in any of the {len(volumes)} training scan(s) has the label "
+            f"{names}; add scans that show it, or allow it to be absent"
+        )
+
+
+def _landmarks(
+    data: ConfigDict, train: list[LabelledScan], recipe: Recipe, log: Log
+) -> Landmarks:
+    if data.landmarks:
+        try:
+            return read_landmarks(Path(data.landmarks))
+        except ValueError as error:
+            raise DataError(str(error)) from error
+    log(f"learning the standard histogram of {len(train)} scan(s)")
+    return learn_landmarks(train, recipe)
+
+
+def _scans(data: ConfigDict, log: Log) -> tuple[Split, str]:
+    """The scans to train and to validate on, and what the model card calls them."""
     if not data.root:
         return _digital_necks(data, log)
     scans = _found(Path(data.root), log)
-    if data.test_root:
-        test = _found(Path(data.test_root), log)
-        shared = {s.participant for s in scans} & {s.participant for s in test}
-        if shared:
-            raise ValueError(
-                f"{', '.join(sorted(shared)[:5])} occur(s) in both {data.root} and "
-                f"{data.test_root}; a held-out scan must be of somebody else: rename "
-                "or remove"
-            )
-        train = scans
+    if data.validation_root:
+        split = Split(scans, _found(Path(data.validation_root), log))
     else:
-        train, test = split_participants(scans, None, data.num_test)
-    people = len({s.participant for s in train})
-    return train, test, f"{len(train)} scans of {people} participants (user's data)"
+        split = split_participants(scans, data.num_validation)
+    number = len({s.participant for s in split.train})
+    return split, f"{len(split.train)} scans of {number} participants (user's data)"
 
 
-def _found(root: Path, log: Say) -> list[LabelledScan]:
+def _found(root: Path, log: Log) -> list[LabelledScan]:
     scans, problems = find_labelled(root)
     for problem in problems:
         log(f"left out: {problem.scan}: {problem.message}; {problem.hint}")
     if not scans:
-        raise ValueError(f"{root}: no scan with labels; see the lines above")
+        raise DataError(f"{root}: no scan with labels; see the lines above")
     return scans
 
 
-def _digital_necks(
-    data: ConfigDict, log: Say
-) -> tuple[list[LabelledScan], list[LabelledScan], str]:
-    """The paper's numbers of people: some twice to learn from, others once."""
+def _digital_necks(data: ConfigDict, log: Log) -> tuple[Split, str]:
+    """Digital necks to train on, and others to validate on, in all severities."""
     made = data.phantom
-    parts: list[list[LabelledScan]] = []
-    for part, count, sessions, first in (
-        ("train", made.train_subjects, made.train_sessions, 0),
-        ("test", made.test_subjects, 1, made.train_subjects),
-    ):
-        parts.append([])
-        for severity in made.severities if count else ():
-            folder = cache_folder(data) / f"necks-{severity}-{made.seed}-{part}"
-            if sessions == 2:
-                folder = folder.with_name(f"{folder.name}-twice")
-            log(f"digital necks: {count} people, {sessions} scan(s) each, in {folder}")
+    count, others = made.train_subjects, made.validation_subjects
+    split = Split(
+        _necks(data, "train", range(count), made.train_sessions, log),
+        _necks(data, "validation", range(count, count + others), 1, log),
+    )
+    description = (
+        f"{len(split.train)} scans of {count} digital necks (cervjax phantom, "
+        f"{' and '.join(made.severities)}, seed {made.seed}); no patient"
+    )
+    return split, description
+
+
+def _necks(
+    data: ConfigDict, part: str, subjects: range, sessions: int, log: Log
+) -> list[LabelledScan]:
+    """Scans of digital necks, made where they are missing.
+
+    Args:
+        data: that section of the config.
+        part: name of the folder they are kept in.
+        subjects: indices, which with the seed determine the necks.
+        sessions: scans of each, 1 or 2.
+        log: receives lines.
+    """
+    made, scans = data.phantom, []
+    for severity in made.severities if subjects else ():
+        folder = cache_folder(data) / f"necks-{severity}-{made.seed}-{part}"
+        if sessions == 2:
+            folder = folder.with_name(f"{folder.name}-twice")
+        log(f"digital necks: {len(subjects)}, {sessions} scan(s) each, in {folder}")
+        try:
             write_dataset(
                 folder,
-                count,
+                len(subjects),
                 sessions=sessions,
                 seed=made.seed,
                 severity=severity,
                 workers=os.cpu_count() or 1,
-                first=first,
+                first=subjects.start,
                 on_progress=lambda name: log(f"  {name}"),
             )
-            wanted = {f"sub-{first + i + 1:04d}" for i in range(count)}
-            scans = _found(folder, log)
-            parts[-1] += [s for s in scans if s.participant in wanted]
-    train, test = parts
-    description = (
-        f"{len(train)} scans of {made.train_subjects} digital necks (cervjax phantom, "
-        f"{' and '.join(made.severities)}, seed {made.seed}); no patient"
-    )
-    return train, test, description
+        except ValueError as error:
+            raise DataError(str(error)) from error
+        wanted = {f"sub-{index + 1:04d}" for index in subjects}
+        scans += [s for s in _found(folder, log) if s.participant in wanted]
+    return scans

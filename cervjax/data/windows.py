@@ -1,13 +1,14 @@
-"""Batches of windows, cut from prepared volumes: the room that knows grain."""
+"""Batches of windows, cut from prepared volumes with grain."""
 
 import functools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import grain
 import numpy as np
 
-from cervjax.data.cache import Volume
+from cervjax.data.cache import DataError, Volume
 
 _KEPT_OPEN = 512  # memory maps of a process
 _KEPT_VOXELS = 128  # lists of voxels: 0.3 MB each
@@ -21,37 +22,82 @@ def whole_volumes(
         yield volume, _mapped(volume.image), _mapped(volume.labels)
 
 
+@dataclass(frozen=True)
+class Cut:
+    """How windows are cut from a volume.
+
+    Windows begin anywhere from 0 to volume - window, every place equally likely on each
+    axis (NiftyNet); a ``foreground_share`` of them lies instead about a random voxel of
+    a random muscle among those in the volume, as far as its borders allow.
+
+    Attributes:
+        window: voxels along x, y, z.
+        margin: voxels more on every side, for an augmentation to draw from; outside the
+            volume the image is its nearest voxel and the label is 0.
+        foreground_share: from 0 to 1.
+
+    Raises:
+        DataError: a value is out of its range.
+    """
+
+    window: tuple[int, int, int]
+    margin: tuple[int, int, int] = (0, 0, 0)
+    foreground_share: float = 0.0
+
+    def __post_init__(self):
+        """Checks the ranges."""
+        if min(self.window) < 1 or min(self.margin) < 0:
+            raise DataError(
+                "a window must have at least 1 voxel along each axis and margins must "
+                f"not be negative, got {self.window} and {self.margin}"
+            )
+        if not 0 <= self.foreground_share <= 1:
+            raise DataError(
+                f"the foreground share must be from 0 to 1, got {self.foreground_share}"
+            )
+
+    def __call__(
+        self, volume: Volume, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """One window and its margin: ``image`` (x, y, z, 2) and ``labels``."""
+        size, shape = np.array(self.window), np.array(volume.shape)
+        if rng.random() < self.foreground_share:
+            by_label = _voxels(volume.voxels)
+            at = rng.choice(by_label[rng.integers(len(by_label))])
+            start = np.clip(at - size // 2, 0, shape - size)
+        else:
+            start = rng.integers(0, shape - size, endpoint=True)
+        first, stop = start - self.margin, start + size + self.margin
+        box = tuple(map(slice, np.maximum(first, 0), np.minimum(stop, shape)))
+        before, after = np.maximum(-first, 0), np.maximum(stop - shape, 0)
+        outside = list(zip(before, after, strict=True))
+        image = np.pad(_mapped(volume.image)[box], [*outside, (0, 0)], mode="edge")
+        return {"image": image, "labels": np.pad(_mapped(volume.labels)[box], outside)}
+
+
 def windows(
     volumes: Sequence[Volume],
+    cut: Cut,
     *,
-    window: tuple[int, int, int],
     batch_size: int,
     seed: int,
-    margin: tuple[int, int, int] = (0, 0, 0),
     samples_per_volume: int = 3,
-    foreground_share: float = 0.0,
     shard: tuple[int, int] = (0, 1),
     workers: int = 0,
     buffer: int = 4,
 ) -> grain.IterDataset:
-    """Endless batches of random windows; the seed says which, and nothing else.
+    """Endless batches of random windows; which ones depends on the seed alone.
 
     An epoch gives ``samples_per_volume`` windows of each volume in a random order.
-    Windows begin anywhere from 0 to volume - window, every place equally likely on each
-    axis (NiftyNet); a ``foreground_share`` of them lies instead about a random voxel of
-    a random muscle among those in the volume, as far as its borders allow. Iterators
-    have ``get_state`` and ``set_state``, which resume to the bit with the same
-    arguments; close them.
+    Iterators have ``get_state`` and ``set_state``, which resume to the bit with the
+    same arguments; close them.
 
     Args:
         volumes: from `cache_volumes`.
-        window: voxels along x, y, z.
+        cut: size and place of the windows.
         batch_size: windows in a batch of this shard.
         seed: of the order and the places.
-        margin: voxels more on every side, for an augmentation to draw from; outside the
-            volume the image is its nearest voxel and the label is 0.
         samples_per_volume: windows of one volume in an epoch.
-        foreground_share: from 0 to 1.
         shard: (index, number): takes every number-th window of the common order.
         workers: processes that cut windows, started by ``spawn``, which need absl's
             flags parsed and a main module that can be imported; 0 for two threads,
@@ -61,32 +107,21 @@ def windows(
 
     Returns:
         Batches ``{"image": float32 (b, x + 2 mx, y + 2 my, z + 2 mz, 2), "labels":
-        uint8 (b, x + 2 mx, y + 2 my, z + 2 mz)}``.
+        uint8 (b, x + 2 mx, y + 2 my, z + 2 mz)}``, with m the margin.
 
     Raises:
-        ValueError: there is no volume, or one is smaller than the window; an argument
-            is out of its range.
+        DataError: there is no volume, or one is smaller than the window.
+        ValueError: an argument is out of its range.
     """
-    _check_sizes(volumes, window)
-    if (
-        min(margin) < 0
-        or not 0 <= foreground_share <= 1
-        or not 0 <= shard[0] < shard[1]
-    ):
-        raise ValueError(
-            "margins must not be negative, the foreground share must lie from 0 to 1, "
-            f"and a shard's index below their number; got {margin=}, "
-            f"{foreground_share=}, {shard=}"
-        )
+    _check_sizes(volumes, cut.window)
+    if not 0 <= shard[0] < shard[1]:
+        raise ValueError(f"a shard's index must be below their number, got {shard}")
     if min(batch_size, samples_per_volume, buffer) < 1 or workers < 0:
         raise ValueError(
             "batch size, samples per volume and buffer must be at least 1, workers "
             f"at least 0; got {batch_size=}, {samples_per_volume=}, {buffer=}, "
             f"{workers=}"
         )
-    cut = functools.partial(
-        _cut, window=window, margin=margin, foreground_share=foreground_share
-    )
     # Drawn before they are dealt to shards: the random numbers belong to the place in
     # the common order, or all shards would draw the same.
     order = [v for v in volumes for _ in range(samples_per_volume)]
@@ -101,43 +136,20 @@ def windows(
 
 def _check_sizes(volumes: Sequence[Volume], window: tuple[int, int, int]) -> None:
     if not volumes:
-        raise ValueError("windows need at least one volume")
-    if min(window) < 1:
-        raise ValueError(f"a window must have at least 1 voxel, got {window}")
+        raise DataError("windows need at least one volume")
     small = [
         v for v in volumes if any(n < w for n, w in zip(v.shape, window, strict=True))
     ]
     if small:
         names = ", ".join(f"{v.name} {v.shape}" for v in small[:8])
-        raise ValueError(
+        raise DataError(
             f"{len(small)} padded volume(s) are smaller than the window {window}: "
             f"{names}; choose a smaller window, or more padding"
         )
 
 
-def _cut(
-    volume: Volume,
-    rng: np.random.Generator,
-    *,
-    window: tuple[int, int, int],
-    margin: tuple[int, int, int],
-    foreground_share: float,
-) -> dict[str, np.ndarray]:
-    """One window and its margin."""
-    size, shape = np.array(window), np.array(volume.shape)
-    if rng.random() < foreground_share:
-        by_label = _voxels(volume.voxels)
-        at = rng.choice(by_label[rng.integers(len(by_label))])
-        start = np.clip(at - size // 2, 0, shape - size)
-    else:
-        start = rng.integers(0, shape - size, endpoint=True)
-    first, stop = start - margin, start + size + margin
-    box = tuple(map(slice, np.maximum(first, 0), np.minimum(stop, shape)))
-    outside = list(zip(np.maximum(-first, 0), np.maximum(stop - shape, 0), strict=True))
-    image = np.pad(_mapped(volume.image)[box], [*outside, (0, 0)], mode="edge")
-    return {"image": image, "labels": np.pad(_mapped(volume.labels)[box], outside)}
-
-
+# Opened once in each process: windows of one volume are cut again and again. The files
+# of an entry never change (its name is the hash of what it is made from).
 @functools.lru_cache(_KEPT_OPEN)
 def _mapped(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="r")

@@ -4,10 +4,9 @@ The labels of a scan are found by name, like its images (see `pairing`), and rea
 the grid of the images. Nothing is guessed: two candidates for a scan are a `Problem`.
 """
 
-import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +24,7 @@ from cervjax.io.nifti import (
     read_nifti,
 )
 from cervjax.io.pairing import find_scans
-from cervjax.io.scans import Problem, Scan
+from cervjax.io.scans import PairingError, Problem, Scan
 
 LAYOUTS = (
     "BIDS (sub-1_inphase, sub-1_outphase, and sub-1_dseg beside them or anywhere under "
@@ -58,13 +57,6 @@ class LabelledScan(NamedTuple):
     participant: str
 
 
-class Split(NamedTuple):
-    """Scans to learn from and scans to be judged by; nobody is in both."""
-
-    train: list[LabelledScan]
-    test: list[LabelledScan]
-
-
 def find_labelled(root: str | Path) -> tuple[list[LabelledScan], list[Problem]]:
     """Finds the scans in a folder that have labels; see `LAYOUTS`.
 
@@ -84,7 +76,7 @@ def find_labelled(root: str | Path) -> tuple[list[LabelledScan], list[Problem]]:
     scans, problems = find_scans(root)
     if not scans:
         found = "; ".join(f"{p.message}" for p in problems[-3:])
-        raise ValueError(f"{root}: nothing to learn from: {found}. Give {LAYOUTS}.")
+        raise PairingError(f"{root}: nothing to learn from: {found}. Give {LAYOUTS}.")
     derived = _derived_labels(root / "derivatives")
     wanted = {scan.name: list(_places(scan)) for scan in scans}
     candidates = {
@@ -105,50 +97,6 @@ def find_labelled(root: str | Path) -> tuple[list[LabelledScan], list[Problem]]:
             shared = [path for path in paths if claims[path] > 1]
             problems.append(_problem(scan, paths, shared, wanted[scan.name][0]))
     return labelled, problems
-
-
-def split_participants(
-    scans: Sequence[LabelledScan],
-    num_train: int | None,
-    num_test: int,
-    *,
-    seed: int = 0,
-) -> Split:
-    """Divides the participants, each with all sessions, into training and test.
-
-    The order in which they are drawn is that of a hash of seed and participant: the
-    same on every machine, and whoever is in the test set stays there, for any
-    ``num_train``. To set a validation part aside, split ``train`` again.
-
-    Args:
-        scans: what there is.
-        num_train: participants to learn from; None for all others.
-        num_test: participants to be judged by; 0 for none.
-        seed: another one gives another division.
-
-    Returns:
-        The scans of both parts, in the order given.
-
-    Raises:
-        ValueError: there are fewer participants than asked for, or none would be left.
-    """
-
-    def rank(participant: str) -> bytes:
-        return hashlib.sha256(f"{seed}/{participant}".encode()).digest()
-
-    people = sorted({scan.participant for scan in scans}, key=rank)
-    num_train = len(people) - num_test if num_train is None else num_train
-    if num_test < 0 or num_train < 1 or num_train + num_test > len(people):
-        raise ValueError(
-            f"{num_train} participants to train and {num_test} to test do not fit: "
-            f"there are {len(people)} (of {len(scans)} scans; all scans of one stay "
-            "together), and at least 1 must be trained on; give smaller numbers"
-        )
-    test, train = people[:num_test], people[num_test : num_test + num_train]
-    return Split(
-        [scan for scan in scans if scan.participant in train],
-        [scan for scan in scans if scan.participant in test],
-    )
 
 
 def read_labels(

@@ -5,7 +5,8 @@ best are kept, and saving goes on beside the next steps.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ def open_checkpoints(folder: Path) -> ocp.training.Checkpointer:
 
     Kept are the two latest and the one with the best ``metrics["dice"]``.
     """
-    logging.getLogger("absl").setLevel(logging.ERROR)
     return ocp.training.Checkpointer(
         folder.resolve(),
         save_decision_policy=_Always(),
@@ -84,6 +84,28 @@ def read_record(checkpointer: ocp.training.Checkpointer, step: int) -> dict[str,
     return checkpointer.load_checkpointables(step, {"record": None})["record"]
 
 
+def check_scans(now: dict[str, Any], then: dict[str, Any], workdir: Path) -> None:
+    """Requires that a run goes on with the scans that it was started with.
+
+    Args:
+        now: per part of the data, name and hash of each prepared scan.
+        then: those of the checkpoint.
+        workdir: for the message.
+
+    Raises:
+        CheckpointMismatch: names a scan that differs.
+    """
+    for part, scans in now.items():
+        a, b = ({name: key for name, key in found} for found in (scans, then[part]))
+        if scans != then[part]:
+            names = sorted(n for n in a.keys() | b.keys() if a.get(n) != b.get(n))
+            raise CheckpointMismatch(
+                f"{workdir} was trained with {len(b)} {part} scan(s), now there are "
+                f"{len(a)}; new, gone or changed: {', '.join(names[:5]) or 'none'}; "
+                "train with the scans it was started with, or in another work directory"
+            )
+
+
 def restore(
     checkpointer: ocp.training.Checkpointer, step: int, state: Any, data: Any
 ) -> Any:
@@ -99,7 +121,8 @@ def restore(
         CheckpointMismatch: the checkpoint holds other arrays; the first is named.
     """
     flat = _flat(state)
-    found = checkpointer.checkpointables_metadata(step).metadata["state"]
+    with _quiet():  # Orbax warns that it has none of the other entries
+        found = checkpointer.checkpointables_metadata(step).metadata["state"]
     for name in sorted(flat.keys() | found.keys()):
         expected, got = (
             f"{tuple(v.shape)} {np.dtype(v.dtype)}" if v is not None else "absent"
@@ -118,6 +141,17 @@ def restore(
     loaded = checkpointer.load_checkpointables(step, {"state": like, "data": data})
     structure = jax.tree.structure(state)
     return jax.tree.unflatten(structure, [loaded["state"][name] for name in flat])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _flat(tree: Any) -> dict[str, Any]:

@@ -1,242 +1,256 @@
-"""From a config to the parts of a run: network, optimizer, augmentation, windows."""
+"""The config of a run: read by name or file, checked, compared with that of before.
 
-import time
-from collections.abc import Callable
-from functools import partial
+A config is a `ConfigDict` of the form of ``configs/dixon.py``.
+"""
+
+import importlib.util
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import grain
-import jax
-import jax.numpy as jnp
-import optax
-from ml_collections import ConfigDict
+from absl import flags
+from ml_collections import ConfigDict, config_flags
 
-from cervjax.data.augment_intensity import Intensity, distort, distort_some
-from cervjax.data.augment_spatial import Warp, warp
-from cervjax.data.dataset import TrainSet
-from cervjax.data.windows import windows
-from cervjax.model.dense_vnet import DenseVNet
-from cervjax.model.weights import load_weights
-from cervjax.training import parallel
+from cervjax.model.dense_vnet import Architecture
 from cervjax.training.losses import LOSSES
-from cervjax.training.step import (
-    AXIS,
-    TrainState,
-    create_state,
-    make_step,
-    tensorflow_adam,
+
+CONFIGS = (
+    Path(__file__).parent / "configs",  # in an installed package
+    Path(__file__).parents[2] / "configs",  # in a checkout
 )
+"""Folders that a config's name is looked for in."""
 
 _MAY_CHANGE = {  # without making it another run
-    "train.num_steps",
+    "train.num_steps",  # unless the learning rate depends on it
     "train.checkpoint_every",
     "train.eval_every",
     "train.patience",
     "train.log_every",
     "eval.train_scans",
-    "eval.test_scans",
+    "eval.validation_scans",
     "data.cache",
     "data.workers",
-    "data.root",
-    "data.test_root",
-    "data.landmarks",
+    "data.root",  # but not what is in it, see `loop`
+    "data.validation_root",
+    "data.landmarks",  # those of the checkpoint are used
 }
+_DEPEND_ON_LENGTH = ("cosine",)
+"""Schedules whose learning rate at a step depends on ``train.num_steps``."""
+
+
+class ConfigError(ValueError):
+    """A config or a value in it that cannot be used."""
+
+
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
+    """Reads a config and changes values in it.
+
+    Args:
+        source: a Python file with ``get_config()``, or the name of one of the package's
+            configs, such as "dixon_cpu".
+        overrides: such as ``--config.train.num_steps=2000``.
+
+    Returns:
+        The config, locked: no key can be added.
+
+    Raises:
+        ConfigError: there is no such config; a key does not exist, or its value has
+            another type.
+    """
+    file = _config_file(str(source))
+    spec: Any = importlib.util.spec_from_file_location("config", file)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config()
+    except (SyntaxError, AttributeError) as error:
+        raise ConfigError(f"{file}: not a config ({error})") from error
+    values = flags.FlagValues()
+    argv = ["train", *overrides]
+    before = dict(_flat(config.to_dict()))
+    try:
+        holder = config_flags.DEFINE_config_dict(
+            "config", config, flag_values=values, lock_config=True, sys_argv=argv
+        )
+        rest = values(argv)[1:]
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(_first_line(error)) from error
+    if rest:
+        raise ConfigError(
+            f"not understood: {' '.join(rest)}; values of the config are given as "
+            "--config.train.num_steps=2000"
+        )
+    for name, value in _flat(holder.value.to_dict()):
+        _check_numbers(name, value, before[name])
+    return holder.value
+
+
+def _first_line(error: Any) -> str:
+    """The message of absl, without quotes and line breaks."""
+    while isinstance(error, BaseException) and error.args:
+        error = error.args[0]
+    return " ".join(str(error).split())
+
+
+def _check_numbers(name: str, value: Any, before: Any) -> None:
+    """The flags do not look at what is in a tuple."""
+    if not (isinstance(before, tuple) and before and _are_numbers(before)):
+        return
+    if not (isinstance(value, tuple) and len(value) == len(before)) or not (
+        _are_numbers(value)
+    ):
+        raise ConfigError(
+            f"config.{name} must be {len(before)} numbers, such as {before}, "
+            f"got {value!r}"
+        )
+
+
+def _are_numbers(values: tuple[Any, ...]) -> bool:
+    return all(isinstance(v, (int, float)) for v in values)
+
+
+def config_names() -> list[str]:
+    """Names of the package's configs."""
+    return sorted({p.stem for folder in CONFIGS for p in folder.glob("[!_]*.py")})
+
+
+def _config_file(source: str) -> Path:
+    places = [Path(source), *(folder / f"{source}.py" for folder in CONFIGS)]
+    for place in places:
+        if place.is_file():
+            return place
+    raise ConfigError(
+        f"{source}: no such config; give a Python file, or one of "
+        f"{', '.join(config_names())}"
+    )
 
 
 def check(config: ConfigDict) -> None:
-    """Cross-checks of a config.
+    """Cross-checks of a config, before anything is read or prepared.
 
     Raises:
-        ValueError: names the value.
+        ConfigError: names the value.
     """
-    t, d, o = config.train, config.data, config.optimizer
-    for name, value in (
-        ("train.num_steps", t.num_steps),
-        ("train.batch_size", t.batch_size),
-        ("train.accumulate", t.accumulate),
-        ("train.log_every", t.log_every),
-        ("train.checkpoint_every", t.checkpoint_every),
-        ("train.eval_every", t.eval_every),
-        ("data.samples_per_volume", d.samples_per_volume),
-    ):
-        if value < 1:
-            raise ValueError(f"config.{name} must be at least 1, got {value}")
+    for name, least in _LEAST.items():
+        value = _at(config, name)
+        if value < least:
+            raise ConfigError(f"config.{name} must be at least {least}, got {value}")
+    for name, choices in _CHOICES.items():
+        value = _at(config, name)
+        if value not in choices:
+            raise ConfigError(
+                f"config.{name} must be one of {', '.join(choices)}, got {value!r}"
+            )
+    for name in ("data.foreground_share", "domain_randomisation.share"):
+        if not 0 <= _at(config, name) <= 1:
+            raise ConfigError(
+                f"config.{name} must be from 0 to 1, got {_at(config, name)}"
+            )
+    t, o, window = config.train, config.optimizer, tuple(config.data.window)
     if o.schedule == "cosine" and o.warmup_steps >= t.num_steps:
-        raise ValueError(
+        raise ConfigError(
             f"config.optimizer.warmup_steps is {o.warmup_steps}: a cosine schedule "
             f"must warm up in fewer than train.num_steps, {t.num_steps}"
         )
-    if not 0 <= config.foreign.share <= 1:
-        raise ValueError(
-            f"config.foreign.share must lie from 0 to 1, got {config.foreign.share}"
+    if len(window) != 3 or any(n % 8 or n < 8 for n in window):
+        raise ConfigError(
+            f"config.data.window must be three multiples of 8, got {window}"
         )
-    if len(d.window) != 3 or any(n % 8 or n < 8 for n in d.window):
-        raise ValueError(
-            f"config.data.window must be three multiples of 8, got {tuple(d.window)}"
+    architecture(config)
+    if not (config.eval.train_scans or _has_validation(config)):
+        raise ConfigError(
+            "nothing to evaluate on, so no weights could be chosen: set "
+            "config.eval.train_scans, or config.eval.validation_scans and a validation "
+            "set (data.validation_root, data.num_validation, or "
+            "data.phantom.validation_subjects where data.root is empty)"
         )
-    for name, value, choices in (
-        ("train.loss", t.loss, tuple(LOSSES)),
-        ("optimizer.name", o.name, ("adam", "tensorflow_adam", "sgd")),
-        ("optimizer.schedule", o.schedule, ("constant", "cosine")),
-        ("model.dtype", config.model.dtype, ("float32", "bfloat16")),
-    ):
-        if value not in choices:
-            raise ValueError(
-                f"config.{name} must be one of {', '.join(choices)}, got {value!r}"
-            )
 
 
-def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """The optimizer of a config; the L2 term is part of the loss."""
-    o = config.optimizer
-    rate: optax.ScalarOrSchedule = o.learning_rate
-    if o.schedule == "cosine":
-        rate = optax.warmup_cosine_decay_schedule(
-            o.learning_rate / 20,
-            o.learning_rate,
-            o.warmup_steps,
-            config.train.num_steps,
-            o.learning_rate / 100,
-        )
-    elif o.warmup_steps:
-        rate = optax.linear_schedule(
-            o.learning_rate / 20, o.learning_rate, o.warmup_steps
-        )
-    rule = {
-        "adam": partial(optax.adam, eps=o.epsilon),
-        "tensorflow_adam": partial(tensorflow_adam, eps=o.epsilon),
-        "sgd": optax.sgd,
-    }[o.name](rate)
-    return (
-        optax.chain(optax.clip_by_global_norm(o.clip_norm), rule)
-        if o.clip_norm
-        else rule
-    )
+_LEAST = {
+    "train.num_steps": 1,
+    "train.batch_size": 1,
+    "train.accumulate": 1,
+    "train.log_every": 1,
+    "train.checkpoint_every": 1,
+    "train.eval_every": 1,
+    "train.patience": 0,
+    "eval.train_scans": 0,
+    "eval.validation_scans": 0,
+    "data.samples_per_volume": 1,
+    "data.workers": 0,
+    "data.num_validation": 0,
+    "data.phantom.validation_subjects": 0,
+}
+_CHOICES = {
+    "train.loss": tuple(LOSSES),
+    "optimizer.name": ("adam", "tensorflow_adam", "sgd"),
+    "optimizer.schedule": ("constant", "cosine"),
+    "model.dtype": ("float32", "bfloat16"),
+    "model.remat": ("nothing", "units", "blocks"),
+}
 
 
-def make_model(config: ConfigDict) -> DenseVNet:
-    """The network of a config."""
+def architecture(config: ConfigDict) -> Architecture:
+    """The sizes of the network.
+
+    Raises:
+        ConfigError: they are none.
+    """
     m = config.model
-    return DenseVNet(
-        keep_prob=m.keep_prob,
-        spatial_keep_prob=m.spatial_keep_prob,
-        dilations=tuple(m.dilations),
-        debias_statistics=m.debias_statistics,
-        axis_name=AXIS,
-        dtype=jnp.dtype(m.dtype),
-        remat=m.remat,
-    )
-
-
-def make_augment(config: ConfigDict):
-    """``(key, image, labels)`` to the windows the network sees."""
-    a = config.augment
-    settings = Warp(**{k: _plain(a[k]) for k in Warp._fields})
-    usual, foreign = (
-        Intensity(**{k: _plain(part[k]) for k in Intensity._fields})
-        for part in (a, config.foreign)
-    )
-
-    def augment(key, image, labels):
-        one, two = jax.random.split(key)
-        image, labels = warp(
-            one,
-            image,
-            labels,
-            window=tuple(config.data.window),
-            spacing_mm=tuple(config.data.spacing_mm),
-            settings=settings,
+    try:
+        return Architecture(
+            units=tuple(m.units),
+            growth=tuple(m.growth),
+            skips=tuple(m.skips),
+            stem=m.stem,
+            downs=tuple(m.downs),
         )
-        if not config.foreign.share:
-            return distort(two, image, usual), labels
-        return distort_some(two, image, usual, foreign, config.foreign.share), labels
-
-    return augment
+    except ValueError as error:
+        raise ConfigError(f"config.model: {error}") from error
 
 
-def augmentation_seconds(config: ConfigDict, batch: dict[str, Any]) -> float:
-    """How long one device takes to augment its share of a batch, the second time."""
-    augment = jax.jit(make_augment(config))
-    image, labels = (
-        jnp.asarray(batch[k][: max(1, len(batch[k]) // jax.local_device_count())])
-        for k in ("image", "labels")
-    )
-    for _ in range(2):
-        start = time.perf_counter()
-        jax.block_until_ready(augment(jax.random.key(0), image, labels))
-    return time.perf_counter() - start
-
-
-def make_body(config: ConfigDict):
-    """The training step of a config, for `parallel.parallel_step`."""
-    return make_step(
-        make_model(config),
-        make_optimizer(config),
-        loss=config.train.loss,
-        seed=config.seed,
-        augment=make_augment(config),
-        affine_scale=config.augment.affine_in_network,
-        weight_decay=config.optimizer.weight_decay,
-        average_decay=config.train.average_decay,
-        accumulate=config.train.accumulate,
-    )
-
-
-def initial_state(
-    config: ConfigDict, init_from: Path | None, log: Callable[[str], object]
-) -> TrainState:
-    """The state before the first step: drawn from the seed, or from weights."""
-    if init_from is not None:
-        weights = load_weights(init_from)
-        log(f"starting from {weights.card.name}, sha256 {weights.sha256[:12]}")
-        variables = jax.tree.map(jnp.asarray, weights.variables)
+def _has_validation(config: ConfigDict) -> bool:
+    data = config.data
+    if data.root:
+        scans = bool(data.validation_root or data.num_validation)
     else:
-        example = jnp.zeros((1, 8, 8, 8, 2))
-        model = make_model(config).clone(axis_name=None, lowering="plain")
-        variables = jax.jit(model.init)(jax.random.key(config.seed), example)
-    average = config.train.average_decay > 0
-    state = create_state(variables, make_optimizer(config), with_average=average)
-    return jax.device_put(state, parallel.replicated())
+        scans = data.phantom.validation_subjects > 0
+    return scans and config.eval.validation_scans > 0
 
 
-def make_windows(config: ConfigDict, data: TrainSet) -> grain.IterDataset:
-    """This host's batches of training windows."""
-    d = config.data
-    return windows(
-        data.train,
-        window=tuple(d.window),
-        margin=tuple(config.augment.margin),
-        batch_size=config.train.batch_size // jax.process_count(),
-        samples_per_volume=d.samples_per_volume,
-        foreground_share=d.foreground_share,
-        seed=config.seed,
-        shard=(jax.process_index(), jax.process_count()),
-        workers=d.workers,
-    )
+def check_same(now: dict[str, Any], then: dict[str, Any], workdir: Path) -> None:
+    """Requires that a run is resumed with the config that it was started with.
 
+    Args:
+        now: the config, as JSON has it.
+        then: that of the checkpoint.
+        workdir: for the message.
 
-def check_same(now: dict, then: dict, workdir: Path) -> None:
-    """A run is resumed with the config that it was started with."""
-    flat_now, flat_then = _flatten(now), _flatten(then)
-    for name in sorted(flat_now.keys() | flat_then.keys()):
-        a, b = flat_now.get(name, "absent"), flat_then.get(name, "absent")
-        if a != b and name not in _MAY_CHANGE:
-            raise ValueError(
-                f"{workdir} was trained with config.{name} = {b}, now it is {a}; give "
-                "the same value, or another --workdir"
+    Raises:
+        ConfigError: names the first value that differs and may not.
+    """
+    a, b = dict(_flat(now)), dict(_flat(then))
+    may_change = set(_MAY_CHANGE)
+    if a.get("optimizer.schedule") in _DEPEND_ON_LENGTH:
+        may_change.remove("train.num_steps")
+    for name in sorted(a.keys() | b.keys()):
+        new, old = a.get(name, "absent"), b.get(name, "absent")
+        if new != old and name not in may_change:
+            raise ConfigError(
+                f"{workdir} was trained with config.{name} = {old}, now it is {new}; "
+                "give the same value, or another --workdir"
             )
 
 
-def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
-        name = f"{prefix}{key}"
-        flat |= (
-            _flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
-        )
-    return flat
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, (list, tuple)) else value
+def _at(config: ConfigDict, name: str) -> Any:
+    for key in name.split("."):
+        config = config[key]
+    return config

@@ -1,9 +1,10 @@
-"""Volumes that are right on average: shifts of the last bias, from labelled scans.
+"""Volumes that are right on average: a constant added to each muscle's logit.
 
 A network that is unsure of an outline draws it where its loss is least, which need not
-be where the volume is right. A constant added to a muscle's logit moves its outline
-everywhere a little; here it is chosen so that predicted and reference volumes agree.
-Both sides of a muscle get the same shift. Nothing else of the network changes.
+be where the volume is right. A constant added to a muscle's logit, the bias of the last
+convolution, moves its outline everywhere a little; here it is chosen so that predicted
+and reference volumes agree on average over labelled scans. Both sides of a muscle get
+the same constant. Nothing else of the network changes.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,15 +23,32 @@ from cervjax.io.dixon import read_scan
 from cervjax.io.labels import LabelledScan, read_labels
 from cervjax.model.weights import Weights
 
-REACH = 3.0
+MUSCLE_PAIRS = 7
+LARGEST_SHIFT = 3.0
 """Shifts are sought from minus to plus this, in units of the logits."""
 TOLERANCE = 0.005
-"""Of the logarithm of a mean volume ratio."""
-CLEAR = 0.05
-"""Smaller moves tell nothing of how volumes follow."""
+"""Of the logarithm of a mean volume ratio, at which the search ends."""
+SMALLEST_MOVE = 0.05
+"""A smaller change of the shift does not tell how the volume follows it."""
 FIRST_MOVE = 0.1
-"""Least size of the first move, from which it is learnt how volumes follow."""
-_PAIR = np.repeat(np.arange(7), 2)  # of labels 1-14
+"""Least size of the first change, from which it is learnt how volumes follow."""
+FIRST_SLOPE = 0.5
+"""How the logarithm of a volume follows the shift, until it is learnt."""
+_PAIR = np.repeat(np.arange(MUSCLE_PAIRS), 2)  # of labels 1-14
+
+
+class Debiased(NamedTuple):
+    """Weights whose volumes are right on average.
+
+    Attributes:
+        weights: with another ``head_bias``; card and digest as they were.
+        shift: (7,) what was added, in the order of the labels.
+        ratio: (7,) the mean volume ratios reached.
+    """
+
+    weights: Weights
+    shift: np.ndarray
+    ratio: np.ndarray
 
 
 class _Case(NamedTuple):
@@ -41,67 +59,68 @@ class _Case(NamedTuple):
     reference: np.ndarray
 
 
-def balance(
+def fit_logit_bias(
     weights: Weights,
     scans: Sequence[LabelledScan],
     *,
     target: float | Sequence[float] = 1.0,
     rounds: int = 10,
     log: Callable[[str], object] = print,
-) -> tuple[Weights, np.ndarray, np.ndarray]:
+) -> Debiased:
     """Shifts the muscles' biases until mean volume ratios are right.
 
-    By secants, all seven muscles at once; the logits of every scan stay in memory.
+    By the secant method, all seven muscles at once; the logits of every scan stay in
+    memory.
 
     Args:
-        weights: to start from; their ``head_bias`` is shifted.
-        scans: labelled; best others than those that judge the result.
-        target: mean volume ratio, of all muscles or of each in the order of the labels;
-            a little under 1 keeps fat beside a muscle out.
+        weights: to start from.
+        scans: labelled; not those on which the result is evaluated later.
+        target: mean of predicted over reference volume, of all muscles or of each in
+            the order of the labels; a little under 1 keeps fat beside a muscle out.
         rounds: at most.
         log: receives lines.
-
-    Returns:
-        Weights with another bias (card and digest as they were), the shifts (7,), in
-        the order of the labels, and the mean volume ratios (7,) reached.
 
     Raises:
         ValueError: there is no scan, or one cannot be used; the target makes no sense.
     """
-    targets = np.broadcast_to(np.asarray(target, np.float64), 7)
+    targets = np.broadcast_to(np.asarray(target, np.float64), MUSCLE_PAIRS)
     if not np.all((targets >= 0.5) & (targets <= 2)):
         raise ValueError(f"a target must be a volume ratio near 1, got {target}")
     if not scans:
-        raise ValueError("balancing volumes needs at least one labelled scan")
+        raise ValueError("fitting the logit bias needs at least one labelled scan")
     cases = []
     for scan in scans:
         cases.append(_case(weights, scan))
         log(f"  {scan.scan.name}")
     snap = weights.card.snap_slice_ends
-    shift, slope = np.zeros(7), np.full(7, 0.5)
-    tried: list[tuple[np.ndarray, np.ndarray]] = []
+    shift, slope = np.zeros(MUSCLE_PAIRS), np.full(MUSCLE_PAIRS, FIRST_SLOPE)
+    tried: list[tuple[np.ndarray, np.ndarray]] = []  # shifts, log ratio over target
     for number in range(rounds):
         ratios = [_volume_ratio(case, shift, snap) for case in cases]
         ratio = np.nanmean(ratios, axis=0)
         excess = np.log(np.maximum(ratio, 1e-3) / targets)
         log(f"round {number}: mean volume ratios {ratio.round(3)}")
         if tried:
-            moved, change = shift - tried[-1][0], excess - tried[-1][1]
-            clear = np.abs(moved) > CLEAR
-            secant = np.clip(change / np.where(clear, moved, 1), 0.05, 3.0)
-            slope = np.where(clear, secant, slope)
+            slope = _secant(slope, shift - tried[-1][0], excess - tried[-1][1])
         tried.append((shift, excess))
         if np.nanmax(np.abs(excess)) < TOLERANCE:
             break
         step = np.clip(-np.nan_to_num(excess) / slope, -1.0, 1.0)
         if number == 0:
             step = np.copysign(np.maximum(np.abs(step), FIRST_MOVE), step)
-        shift = np.clip(shift + step, -REACH, REACH)
+        shift = np.clip(shift + step, -LARGEST_SHIFT, LARGEST_SHIFT)
     shift, excess = min(tried, key=lambda pair: float(np.nanmax(np.abs(pair[1]))))
-    ratio = targets * np.exp(excess)
     variables: dict[str, Any] = jax.tree.map(np.array, weights.variables)
     variables["params"]["head_bias"][1:] += shift[_PAIR].astype(np.float32)
-    return weights._replace(variables=variables), shift, ratio
+    new = weights._replace(variables=variables)
+    return Debiased(new, shift, targets * np.exp(excess))
+
+
+def _secant(slope: np.ndarray, moved: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """Slopes of the last move; as before where it was too small to tell."""
+    clear = np.abs(moved) > SMALLEST_MOVE
+    secant = np.clip(change / np.where(clear, moved, 1), 0.05, 3.0)
+    return np.where(clear, secant, slope)
 
 
 def _case(weights: Weights, scan: LabelledScan) -> _Case:
@@ -125,4 +144,4 @@ def _volume_ratio(case: _Case, shift: np.ndarray, snap_slice_ends: bool) -> np.n
     labels = decode(logits, case.places, snap_slice_ends).labels
     counts = np.bincount(labels.reshape(-1), minlength=NUM_CLASSES)
     reference = np.where(case.reference > 0, case.reference, np.nan)
-    return np.nanmean((counts / reference)[1:].reshape(7, 2), axis=1)
+    return np.nanmean((counts / reference)[1:].reshape(MUSCLE_PAIRS, 2), axis=1)

@@ -7,88 +7,62 @@ The work directory holds ``checkpoints/``, ``metrics.csv``, ``curve.png``,
 import json
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
-from cervjax import NOTICE, __version__
-from cervjax.data.dataset import cache_folder, load_train_set
-from cervjax.data.windows import whole_volumes
-from cervjax.figures.quality import qc_figure, save_png
+from cervjax import __version__
+from cervjax.data.dataset import Landmarks, TrainSet, cache_folder, load_train_set
 from cervjax.io.files import write_atomically
-from cervjax.model.card import SYNTHETIC, ModelCard
-from cervjax.model.weights import load_weights, save_weights
+from cervjax.model.weights import load_weights
 from cervjax.training import checkpoint, parallel
-from cervjax.training.config import (
-    augmentation_seconds,
-    check,
-    check_same,
-    initial_state,
-    make_body,
-    make_model,
-    make_windows,
-)
-from cervjax.training.curve import draw_curve
-from cervjax.training.metrics_log import (
-    Events,
-    Progress,
-    Table,
-    best_of,
-    row_of_evaluation,
-    row_of_step,
-)
+from cervjax.training.config import check, check_same, load_config
+from cervjax.training.metrics_log import Events, Progress, open_table
+from cervjax.training.run import WEIGHTS, Log, Run, evaluate, report
+from cervjax.training.setup import initial_state, like_state, make_body, make_windows
 from cervjax.training.step import TrainState
-from cervjax.training.validation import evaluate
+from cervjax.training.validation import Best
 
-OK, FAILED, NOT_STARTED, TERMINATED = 0, 1, 2, 143
-
-
-class Diverged(FloatingPointError):
-    """The loss or its gradient is not a finite number."""
+OK, TERMINATED = 0, 143
 
 
-def run(config: ConfigDict, workdir: Path, init_from: Path | None = None) -> int:
-    """Trains, says what goes wrong in one line, and returns the exit status."""
-    try:
-        return train(config, workdir, init_from, partial(print, flush=True))
-    except Diverged as error:
-        print(f"train: error: {error}", flush=True)
-        return FAILED
-    except (ValueError, OSError) as error:
-        print(f"train: error: {error}", flush=True)
-        return NOT_STARTED
+def _print(text: str) -> None:
+    print(text, flush=True)
 
 
 def train(
-    config: ConfigDict,
-    workdir: Path,
-    init_from: Path | None = None,
-    log: Callable[[str], object] = print,
+    config: ConfigDict | str | Path,
+    workdir: str | Path,
+    init_from: str | Path | None = None,
+    log: Log = _print,
 ) -> int:
     """Trains, or goes on training, in a work directory.
 
     Args:
-        config: of ``configs/dixon.py``'s form.
-        workdir: of this run; made if need be.
-        init_from: weights to start from, see `load_weights`.
+        config: of the form of ``configs/dixon.py``; or its file, or the name of one of
+            the package's configs, such as "dixon_cpu".
+        workdir: of this run; made if need be. A run in it is resumed.
+        init_from: weights to start from, see `load_weights`; not read when resuming.
         log: receives lines of progress.
 
     Returns:
         `OK`, or `TERMINATED` after a signal, with everything saved.
 
     Raises:
-        ValueError: the config, the data or the checkpoint cannot be used.
+        ConfigError: the config cannot be used, or the run in ``workdir`` has another.
+        DataError: nor can the scans; also NiftiError, PairingError and WeightsError.
+        CheckpointMismatch: the checkpoint is of another network or of other scans.
         Diverged: not finite; the last good checkpoint is kept.
         OSError: a file cannot be written; the last good checkpoint is kept.
     """
+    if not isinstance(config, ConfigDict):
+        config = load_config(config)
+    workdir = Path(workdir)
     check(config)
     parallel.connect()
     parallel.check_batch(config.train.batch_size, config.train.accumulate)
@@ -97,216 +71,131 @@ def train(
     log(f"cervjax {__version__} on {jax.device_count()} {jax.devices()[0].device_kind}")
     with checkpoint.open_checkpoints(workdir / "checkpoints") as checkpointer:
         latest = checkpointer.latest
-        record = None
-        if latest is not None:
+        if latest is None:
+            data = load_train_set(config.data, _landmarks(config, init_from, log), log)
+            state, best = initial_state(config, init_from, log), Best()
+        else:  # everything is in the checkpoint, the weights it started from too
             record = checkpoint.read_record(checkpointer, latest.step)
             check_same(json.loads(config.to_json()), record["config"], workdir)
-        landmarks = record and {k: tuple(v) for k, v in record["landmarks"].items()}
-        if landmarks is None and init_from is not None and not config.data.landmarks:
-            landmarks = dict(load_weights(init_from).card.recipe.landmarks)
-            log("standard histogram: that of the weights to start from")
-        data = load_train_set(config.data, landmarks, log)
-        state = initial_state(config, init_from, log)
-        with _closing(iter(make_windows(config, data))) as iterator:
+            landmarks = {k: tuple(v) for k, v in record["landmarks"].items()}
+            data = load_train_set(config.data, landmarks, log)
+            checkpoint.check_scans(_scans(data), record["scans"], workdir)
+            state, best = like_state(config), Best(**record["best"])
+        with closing(iter(make_windows(config, data))) as iterator:
             if latest is not None:
                 state = checkpoint.restore(checkpointer, latest.step, state, iterator)
                 log(f"going on after step {latest.step}")
             _describe(config, state, data, workdir, log)
-            loop = _Loop(config, workdir, data, checkpointer, iterator, log)
-            return loop.run(state)
+            done, first = int(state.step), parallel.is_first()
+            run = Run(
+                config,
+                workdir,
+                data,
+                checkpointer,
+                iterator,
+                log,
+                Progress(done, config.train.num_steps, config.train.batch_size),
+                (open_table(workdir, done), Events(workdir)) if first else None,
+            )
+            return _finished(run, _run_steps(run, state, best))
 
 
-class _Best(NamedTuple):
-    dice: float
-    step: int
-    evaluations_without_gain: int
-
-
-class _Loop:
-    """The loop's own state: what is open, and what is pending."""
-
-    def __init__(self, config, workdir, data, checkpointer, iterator, log):
-        self.config, self.workdir, self.data = config, workdir, data
-        self.checkpointer, self.iterator, self.log = checkpointer, iterator, log
-        self.pending: tuple[int, Any] | None = None  # metrics of the step before
-        self.saving = None
-        self.step = parallel.parallel_step(make_body(config))
-
-    def run(self, state: TrainState) -> int:
-        t, done = self.config.train, int(state.step)
-        self.table = Table(self.workdir, done) if parallel.is_first() else None
-        self.events = Events(self.workdir) if parallel.is_first() else None
-        self.progress = Progress(done, t.num_steps, t.batch_size)
-        best = self._best()
-        status = OK
-        with _termination() as terminated:
-            while done < t.num_steps:
-                if t.patience and best.evaluations_without_gain >= t.patience:
-                    self.log(f"validation Dice is flat since step {best.step}")
-                    break
-                state = self._advance(state, done)
+def _run_steps(run: Run, state: TrainState, best: Best) -> int:
+    """The loop: a step, now and then an evaluation and a checkpoint."""
+    t, done = run.config.train, int(state.step)
+    take_step = parallel.parallel_step(make_body(run.config))
+    unread: tuple[int, Any] | None = None  # step and metrics
+    saving = None
+    with _termination() as terminated:
+        try:
+            while done < t.num_steps and not best.is_flat(t.patience):
+                batch = run.progress.waiting_for(run.iterator)
+                state, metrics = take_step(state, parallel.share(batch))
+                if unread is not None:  # while the devices work on this step
+                    report(run, *unread)
                 done += 1
-                judged = done % t.eval_every == 0 or done == t.num_steps
+                unread = (done, metrics)
+                is_evaluated = done % t.eval_every == 0 or done == t.num_steps
                 stop = terminated.is_set()
-                dice = None
-                if judged:
-                    self._settle()
-                    best, dice = self._judge(state, done, best)
-                if judged or stop or done % t.checkpoint_every == 0:
-                    self._settle()
-                    self._save(state, done, dice)
+                if is_evaluated or stop or done % t.checkpoint_every == 0:
+                    report(run, *unread)
+                    unread = dice = None
+                    if is_evaluated:
+                        with run.progress.paused():
+                            best, dice = evaluate(run, state, done, best)
+                    _wait_for(saving, run.workdir)
+                    saving = _save(run, state, done, best, dice)
                 if stop:
-                    self.log(f"terminated: saved after step {done}")
-                    status = TERMINATED
-                    break
-            self._settle()
-            self._finish_saving()
-        if self.events:
-            self.events.close()
-        if status == OK:
-            self.log(f"done: {self.workdir / 'weights.safetensors'}")
-        return status
+                    run.log(f"terminated: saved after step {done}")
+                    return TERMINATED
+        finally:
+            _wait_for(saving, run.workdir)
+    if best.is_flat(t.patience):
+        run.log(f"validation Dice is flat since step {best.step}")
+    return OK
 
-    def _advance(self, state: TrainState, done: int) -> TrainState:
-        start = time.perf_counter()
-        batch = next(self.iterator)
-        self.progress.waited += time.perf_counter() - start
-        if self.progress.augmenting is None:
-            self.progress.augmenting = augmentation_seconds(self.config, batch)
-            self.progress.aside += time.perf_counter() - start
-        state, metrics = self.step(state, parallel.share(batch))
-        self._settle()  # while the devices work on this step, read the one before
-        self.pending = (done + 1, metrics)
-        return state
 
-    def _settle(self) -> None:
-        """Reads the pending metrics; refuses to go on from numbers that are none."""
-        if self.pending is None:
-            return
-        step, metrics = self.pending
-        self.pending = None
-        values = jax.device_get(metrics)
-        if not (np.isfinite(values["loss"]) and np.isfinite(values["gradient_norm"])):
-            self._finish_saving()
-            raise Diverged(
-                f"step {step}: loss {values['loss']}, gradient norm "
-                f"{values['gradient_norm']}; the checkpoint before it is kept in "
-                f"{self.workdir / 'checkpoints'}; lower config.optimizer."
-                "learning_rate, or set clip_norm, and start again"
-            )
-        if step % self.config.train.log_every == 0 and self.table and self.events:
-            row = row_of_step(step, values)
-            text, speed = self.progress.line(step, row)
-            self.table.append(row)
-            self.events.write(step, "windows", row | speed)
-            self.log(text)
+def _save(run: Run, state: TrainState, step: int, best: Best, dice: float | None):
+    """Starts to save; `_wait_for` it before the next one."""
+    record = {
+        "config": json.loads(run.config.to_json()),
+        "landmarks": asdict(run.data.recipe)["landmarks"],
+        "scans": _scans(run.data),
+        "best": asdict(best),
+    }
+    return checkpoint.save(
+        run.checkpointer, step, state, run.iterator, record, dice=dice
+    )
 
-    def _judge(self, state: TrainState, step: int, best: _Best):
-        """Evaluates whole scans; keeps weights, pictures and table up to date."""
-        start = time.perf_counter()
-        variables = jax.device_get(state.variables)
-        e, padding = self.config.eval, self.data.recipe.padding
-        network = make_model(self.config).clone(axis_name=None)
-        parts = {
-            "test": self.data.test[: e.test_scans],
-            "train": self.data.train[: e.train_scans],
-        }
-        found = {}
-        for split, volumes in parts.items():
-            if not volumes:
-                continue
-            dice, labels = evaluate(network, variables, volumes, padding)
-            row = row_of_evaluation(step, split, dice)
-            found.setdefault("dice", row["dice_mean"])
-            if self.table and self.events:
-                self.table.append(row)
-                self.events.write(step, split, row)
-                self._picture(step, split, volumes[0], labels, row["dice_mean"])
-            self.log(
-                f"step {step}: Dice of {len(dice)} {split} scan(s) "
-                f"{row['dice_mean']:.4f}"
-            )
-        dice = float(np.nan_to_num(found["dice"]))
-        if dice > best.dice + 1e-4:
-            best = _Best(dice, step, 0)
-            self._export(variables, step, dice)
-        else:
-            best = best._replace(
-                evaluations_without_gain=best.evaluations_without_gain + 1
-            )
-        if self.table:
-            draw_curve(self.table, self.workdir / "curve.png")
-        self.progress.aside += time.perf_counter() - start
-        return best, dice
 
-    def _best(self) -> _Best:
-        """Where the table says the run stands."""
-        if self.table is None:
-            return _Best(-1.0, -1, 0)
-        step, dice = best_of(self.table, ("test", "train"))
-        split = "test" if self.data.test else "train"
-        later = sum(s > step for s in self.table.series(split, "dice_mean")[0])
-        return _Best(dice, step, later) if step >= 0 else _Best(-1.0, -1, 0)
+def _wait_for(saving: Any, workdir: Path) -> None:
+    """Until a checkpoint is written."""
+    try:
+        if saving is not None:
+            saving.result()
+    except Exception as error:  # whatever the storage meets
+        raise OSError(
+            f"{workdir}: the checkpoint could not be written ({error}); make room and "
+            "start the same command again: it goes on from the checkpoint before"
+        ) from error
 
-    def _picture(self, step, split, volume, labels, dice) -> None:
-        inner = tuple(slice(p, -p or None) for p in self.data.recipe.padding)
-        image = next(whole_volumes([volume]))[1][inner][..., 0]
-        folder = self.workdir / "pictures"
-        folder.mkdir(exist_ok=True)
-        figure = qc_figure(
-            np.asarray(image) - image.min(),
-            labels,
-            spacing_mm=self.data.recipe.spacing_mm,
-            title=f"{volume.name} ({split}), step {step}",
-            subtitle=f"in-phase, standardised; Dice of all {split} scans {dice:.3f}",
+
+def _finished(run: Run, status: int) -> int:
+    """Closes what is written to, and tells where the weights are."""
+    if run.written:
+        run.written[1].close()
+    path = run.workdir / WEIGHTS
+    if status == OK and not path.exists():
+        raise FileNotFoundError(
+            f"{path} was taken away, and the training has ended; train in another "
+            "work directory, or put it back"
         )
-        save_png(figure, folder / f"{split}-{step:06d}.png")
-
-    def _export(self, variables, step: int, dice: float) -> None:
-        if not parallel.is_first():
-            return
-        judged = "held-out" if self.data.test else "training"
-        theirs = bool(self.config.data.root)
-        card = ModelCard(
-            name=f"{self.workdir.name}-{step}",
-            source=f"cervjax {__version__} train, step {step}, seed "
-            f"{self.config.seed}, {judged} Dice {dice:.4f}",
-            trained_on=self.data.description,
-            licence="that of the data" if theirs else "Apache-2.0",
-            limits=NOTICE if theirs else SYNTHETIC,
-            mode="whole",
-            recipe=self.data.recipe,
-        )
-        save_weights(self.workdir / "weights.safetensors", variables, card)
-
-    def _save(self, state: TrainState, step: int, dice: float | None) -> None:
-        self._finish_saving()
-        record = {
-            "config": json.loads(self.config.to_json()),
-            "landmarks": asdict(self.data.recipe)["landmarks"],
-        }
-        self.saving = checkpoint.save(
-            self.checkpointer, step, state, self.iterator, record, dice=dice
-        )
-
-    def _finish_saving(self) -> None:
-        if self.saving is not None:
-            saving, self.saving = self.saving, None
-            try:
-                saving.result()
-            except Exception as error:  # whatever the storage meets
-                raise OSError(
-                    f"{self.workdir / 'checkpoints'}: the checkpoint could not be "
-                    f"written ({error}); make room and start the same command again: "
-                    "it goes on from the checkpoint before"
-                ) from error
+    if status == OK:
+        run.log(f"done: {path}")
+    return status
 
 
-def _describe(config, state, data, workdir, log) -> None:
+def _landmarks(config: ConfigDict, init_from: Any, log: Log) -> Landmarks | None:
+    """The standard histogram that the weights to start from know, if there are any."""
+    if init_from is None or config.data.landmarks:
+        return None
+    log("standard histogram: that of the weights to start from")
+    return dict(load_weights(init_from).card.recipe.landmarks)
+
+
+def _scans(data: TrainSet) -> dict[str, list[list[str]]]:
+    """Name and hash of each prepared scan, for the checkpoint."""
+    parts = {"train": data.train, "validation": data.validation}
+    return {part: [[v.name, v.sha256] for v in parts[part]] for part in parts}
+
+
+def _describe(
+    config: ConfigDict, state: TrainState, data: TrainSet, workdir: Path, log: Log
+) -> None:
     numbers = sum(v.size for v in jax.tree.leaves(state.params))
     log(
-        f"{numbers:,} parameters; {len(data.train)} training, {len(data.test)} "
-        f"held-out scan(s); windows {tuple(config.data.window)}, "
+        f"{numbers:,} parameters; {len(data.train)} training, {len(data.validation)} "
+        f"validation scan(s); windows {tuple(config.data.window)}, "
         f"batch {config.train.batch_size}"
     )
     log(f"results in {workdir}")
@@ -320,15 +209,6 @@ def _keep_compiled_programs(config: ConfigDict) -> None:
     if not getattr(jax.config, "jax_compilation_cache_dir"):  # noqa: B009
         folder = cache_folder(config.data) / "xla"
         jax.config.update("jax_compilation_cache_dir", str(folder))
-
-
-@contextmanager
-def _closing(iterator) -> Iterator[Any]:
-    try:
-        yield iterator
-    finally:
-        if hasattr(iterator, "close"):
-            iterator.close()
 
 
 @contextmanager

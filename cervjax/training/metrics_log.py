@@ -1,4 +1,4 @@
-"""What a run shows of itself: a table, TensorBoard's events, pictures, progress.
+"""What a run shows of itself: a table, TensorBoard's events, lines of progress.
 
 ``metrics.csv`` holds numbers that the run's seed determines and no times, so that a
 resumed run writes the same file as one that was never stopped.
@@ -7,14 +7,18 @@ resumed run writes the same file as one that was never stopped.
 import csv
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from cervjax.anatomy import MUSCLES
 from cervjax.io.files import write_atomically
+
+T = TypeVar("T")
 
 COLUMNS = (
     "step",
@@ -49,18 +53,31 @@ def _dice_columns(dice: np.ndarray) -> dict[str, float]:
     }
 
 
-class Table:
-    """The rows of ``metrics.csv``: appended to, cut back when a run resumes."""
+def open_table(folder: Path, steps_done: int) -> "Table":
+    """Opens the table of a run that has done so many steps; later rows are removed.
 
-    def __init__(self, folder: Path, steps_done: int):
-        """Opens the table of a run that has done so many steps."""
-        self._path = folder / TABLE
-        self.rows: list[dict[str, str]] = []
-        if self._path.exists() and steps_done:
-            with open(self._path, newline="") as stream:
-                rows = csv.DictReader(stream)
-                self.rows = [r for r in rows if _is_whole(r, steps_done)]
-        write_atomically(self._path, self._write)
+    A resumed run writes them again. The file is made if need be.
+    """
+    path, rows = folder / TABLE, []
+    if path.exists() and steps_done:
+        with open(path, newline="") as stream:
+            rows = [r for r in csv.DictReader(stream) if _is_whole(r, steps_done)]
+    table = Table(path, rows)
+    write_atomically(path, table.write)
+    return table
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of ``metrics.csv``, of `open_table`.
+
+    Attributes:
+        path: the file.
+        rows: texts by column.
+    """
+
+    path: Path
+    rows: list[dict[str, str]]
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Adds one row to the file."""
@@ -68,7 +85,7 @@ class Table:
         self.rows.append(text)
         buffer = io.StringIO()
         csv.DictWriter(buffer, COLUMNS, lineterminator="\n").writerow(text)
-        with open(self._path, "a") as stream:
+        with open(self.path, "a") as stream:
             stream.write(buffer.getvalue())
 
     def series(self, split: str, column: str) -> tuple[np.ndarray, np.ndarray]:
@@ -77,7 +94,8 @@ class Table:
         values = [float(r[column]) if r[column] else np.nan for r in rows]
         return np.array([int(r["step"]) for r in rows]), np.array(values)
 
-    def _write(self, path: Path) -> None:
+    def write(self, path: Path) -> None:
+        """Writes all rows to a new file."""
         with open(path, "w") as stream:
             writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
             writer.writeheader()
@@ -97,50 +115,58 @@ def _text(value: Any) -> str:
 
 
 class Progress:
-    """Speed, shares of time spent waiting for data and augmenting, and time left.
+    """Speed, time spent waiting for data, and time left; a clock."""
 
-    Attributes:
-        waited: seconds spent waiting for data.
-        aside: seconds spent on evaluation and the like.
-        augmenting: seconds of a step that the augmentation takes, None until known.
-    """
+    def __init__(
+        self,
+        first: int,
+        last: int,
+        batch_size: int,
+        clock: Callable[[], float] = time.perf_counter,
+    ):
+        """Starts the clock.
 
-    def __init__(self, start_step: int, num_steps: int, batch_size: int):
-        """Starts the clock."""
-        self._first, self._last, self._batch = start_step, num_steps, batch_size
-        self._start = self._mark = time.perf_counter()
-        self._marked_step = start_step
-        self.waited = self.aside = 0.0
-        self.augmenting: float | None = None
-        self._waited_before = self._aside_before = 0.0
+        Args:
+            first: steps done.
+            last: steps to be done in all.
+            batch_size: windows in a step.
+            clock: seconds.
+        """
+        self._first, self._last, self._batch = first, last, batch_size
+        self._clock = clock
+        self._start = self._mark = clock()
+        self._marked_step = first
+        self._waited = self._paused = 0.0  # since the last line
+
+    def waiting_for(self, iterator: Iterator[T]) -> T:
+        """The next batch; the time it takes counts as waiting."""
+        start = self._clock()
+        batch = next(iterator)
+        self._waited += self._clock() - start
+        return batch
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Evaluation and the like do not count as training."""
+        start = self._clock()
+        yield
+        self._paused += self._clock() - start
 
     def line(self, step: int, row: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
-        """Describes the steps since the last line.
-
-        Evaluation and the like (`aside`) do not count as training time.
-        """
-        now = time.perf_counter()
-        aside = self.aside - self._aside_before
-        seconds = max(now - self._mark - aside, 1e-9)
-        steps = max(step - self._marked_step, 1)
-        speed = steps * self._batch / seconds
-        waiting = (self.waited - self._waited_before) / seconds
-        augmenting = (self.augmenting or 0.0) * steps / seconds
+        """Describes the steps since the last line, as text and as numbers."""
+        now = self._clock()
+        seconds = max(now - self._mark - self._paused, 1e-9)
+        speed = max(step - self._marked_step, 1) * self._batch / seconds
+        waiting = self._waited / seconds
         left = (self._last - step) * (now - self._start) / max(step - self._first, 1)
         self._mark, self._marked_step = now, step
-        self._waited_before, self._aside_before = self.waited, self.aside
+        self._waited = self._paused = 0.0
         text = (
             f"step {step}/{self._last}  loss {row['loss']:.4f}  "
             f"soft Dice {row['dice_mean']:.3f}  {speed:.2f} windows/s  "
-            f"waiting for data {100 * waiting:.1f} %  "
-            f"augmenting {100 * augmenting:.0f} %  "
-            f"left {_duration(left)}"
+            f"waiting for data {100 * waiting:.1f} %  left {_duration(left)}"
         )
-        return text, {
-            "windows_per_second": speed,
-            "waiting_share": waiting,
-            "augmenting_share": augmenting,
-        }
+        return text, {"windows_per_second": speed, "waiting_share": waiting}
 
 
 def _duration(seconds: float) -> str:
@@ -166,13 +192,3 @@ class Events:
     def close(self) -> None:
         """Writes out what is left."""
         self._writer.close()
-
-
-def best_of(table: Table, splits: Sequence[str]) -> tuple[int, float]:
-    """Step and Dice of the best evaluation of the first split that has any."""
-    for split in splits:
-        steps, dice = table.series(split, "dice_mean")
-        if len(dice) and np.isfinite(dice).any():
-            k = int(np.nanargmax(dice))
-            return int(steps[k]), float(dice[k])
-    return -1, float("nan")

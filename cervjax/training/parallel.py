@@ -1,6 +1,6 @@
 """Devices: the step over all of them, batches split among them, several hosts.
 
-The only room that knows devices. `jax.pmap` is, since JAX 0.8, ``jit(shard_map(...))``
+Nothing else knows devices. `jax.pmap` is, since JAX 0.8, ``jit(shard_map(...))``
 with the mapped axis taken off; it is used on one host. Several hosts run the same body
 under `jax.shard_map` (https://docs.jax.dev/en/latest/migrate_pmap.html).
 """
@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from cervjax.training.config import ConfigError
 from cervjax.training.step import AXIS
 
 
@@ -68,7 +69,7 @@ def check_batch(batch_size: int, accumulate: int = 1) -> None:
     """Requires that devices, and their parts, get equal shares of a batch."""
     parts = jax.device_count() * accumulate
     if batch_size % parts:
-        raise ValueError(
+        raise ConfigError(
             f"train.batch_size is {batch_size}, which {jax.device_count()} device(s) "
             f"with train.accumulate={accumulate} cannot share evenly; make it a "
             f"multiple of {parts}"

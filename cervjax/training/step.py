@@ -7,6 +7,7 @@ no key is part of the state.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -104,26 +105,13 @@ def tensorflow_adam(
     return optax.chain(scale, optax.scale_by_learning_rate(learning_rate))
 
 
-def make_step(
-    model: DenseVNet,
-    optimizer: optax.GradientTransformation,
-    *,
-    loss: str,
-    seed: int,
-    augment: Augment | None = None,
-    affine_scale: float = 0.0,
-    weight_decay: float = 0.0,
-    average_decay: float = 0.0,
-    accumulate: int = 1,
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
-    """Makes the body of a training step, to be mapped over devices.
+@dataclass(frozen=True)
+class StepSettings:
+    """What a training step does, beside network and optimizer.
 
-    Args:
-        model: with ``axis_name=AXIS``, so that batch norm sees all devices.
-        optimizer: of optax.
+    Attributes:
         loss: a name of `losses.LOSSES`.
         seed: of all randomness.
-        augment: ``(key, image, labels)`` to the window the network sees.
         affine_scale: NiftyNet's random affine inside the network; 0.1 is its default, 0
             leaves it out.
         weight_decay: L2 of convolution kernels, half its square is added to the loss.
@@ -131,18 +119,96 @@ def make_step(
         accumulate: splits each device's batch, for its memory, and adds up gradients;
             batch norm then sees the parts.
 
+    Raises:
+        ValueError: there is no such loss.
+    """
+
+    loss: str
+    seed: int
+    affine_scale: float = 0.0
+    weight_decay: float = 0.0
+    average_decay: float = 0.0
+    accumulate: int = 1
+
+    def __post_init__(self):
+        """Checks the name of the loss."""
+        if self.loss not in LOSSES:
+            raise ValueError(
+                f"loss must be one of {', '.join(LOSSES)}, got {self.loss!r}"
+            )
+
+
+def make_step(
+    model: DenseVNet,
+    optimizer: optax.GradientTransformation,
+    settings: StepSettings,
+    augment: Augment | None = None,
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
+    """Makes the body of a training step, to be mapped over devices.
+
+    Args:
+        model: with ``axis_name=AXIS``, so that batch norm sees all devices.
+        optimizer: of optax.
+        settings: static.
+        augment: ``(key, image, labels)`` to the window the network sees.
+
     Returns:
         ``(state, {"image": (b, x, y, z, 2), "labels": (b, x, y, z)})`` to the next
         state and metrics: ``loss``, ``gradient_norm`` and ``soft_dice`` (classes).
     """
-    if loss not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
+    gradients = _make_gradients(model, settings)
+
+    def body(state: TrainState, batch: Batch):
+        key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
+        key = jax.random.fold_in(key, lax.axis_index(AXIS))
+        augment_key, key = jax.random.split(key)
+        image, labels = batch["image"], batch["labels"]
+        if augment is not None:
+            image, labels = augment(augment_key, image, labels)
+        # Each device differentiates with respect to its own copy; pmean joins them.
+        params = jax.tree.map(lambda p: lax.pcast(p, AXIS, to="varying"), state.params)
+        inputs = params, state.batch_stats, image, labels, key
+        if settings.accumulate == 1:
+            grads, value, stats, sums = gradients(*inputs)
+        else:
+            grads, value, stats, sums = _accumulated(
+                gradients, settings.accumulate, *inputs
+            )
+        grads, value, sums = lax.pmean((grads, value, sums), AXIS)
+        if settings.accumulate > 1:  # the parts' last statistics differ between devices
+            stats = lax.pmean(stats, AXIS)
+        if settings.weight_decay:
+            l2 = jax.value_and_grad(_l2)
+            decay, decay_grads = l2(state.params, settings.weight_decay)
+            value, grads = value + decay, jax.tree.map(jnp.add, grads, decay_grads)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        new = TrainState(
+            state.step + 1,
+            optax.apply_updates(state.params, updates),
+            stats,
+            opt_state,
+            state.average,
+        )
+        if settings.average_decay:
+            new = new._replace(average=_averaged(new, settings.average_decay))
+        metrics = {
+            "loss": value,
+            "gradient_norm": optax.tree.norm(grads),
+            "soft_dice": 2 * sums.shared / (sums.squared + sums.reference + 1e-5),
+        }
+        return new, metrics
+
+    return body
+
+
+def _make_gradients(model: DenseVNet, settings: StepSettings) -> Callable[..., Any]:
+    """From parameters, statistics, windows and key to gradients, loss and sums."""
 
     def loss_of(params, stats, image, labels, key):
         affine_key, dropout_key = jax.random.split(key)
         affine = None
-        if affine_scale:
-            affine = random_corner_affine(affine_key, len(image), affine_scale)
+        if settings.affine_scale:
+            affine = random_corner_affine(affine_key, len(image), settings.affine_scale)
             image = resample_affine(image, affine)
         half, updated = model.apply(
             {"params": params, "batch_stats": stats},
@@ -155,7 +221,7 @@ def make_step(
         if affine is not None:
             half = resample_affine(half, invert_affine(affine))
         sums = overlap_upsampled(half, labels)
-        value = LOSSES[loss](sums).mean()
+        value = LOSSES[settings.loss](sums).mean()
         return value, (updated["batch_stats"], Overlap(*map(_over_batch, sums)))
 
     def gradients(params, stats, image, labels, key):
@@ -163,46 +229,7 @@ def make_step(
         (value, (stats, sums)), grads = grad(params, stats, image, labels, key)
         return grads, value, stats, sums
 
-    def body(state: TrainState, batch: Batch):
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
-        key = jax.random.fold_in(key, lax.axis_index(AXIS))
-        augment_key, key = jax.random.split(key)
-        image, labels = batch["image"], batch["labels"]
-        if augment is not None:
-            image, labels = augment(augment_key, image, labels)
-        # Each device differentiates with respect to its own copy; pmean joins them.
-        params = jax.tree.map(lambda p: lax.pcast(p, AXIS, to="varying"), state.params)
-        if accumulate == 1:
-            found = gradients(params, state.batch_stats, image, labels, key)
-        else:
-            found = _accumulated(
-                gradients, accumulate, params, state.batch_stats, image, labels, key
-            )
-        grads, value, stats, sums = found
-        grads, value, sums = lax.pmean((grads, value, sums), AXIS)
-        if accumulate > 1:  # the parts' last statistics differ between devices
-            stats = lax.pmean(stats, AXIS)
-        if weight_decay:
-            decay, decay_grads = jax.value_and_grad(_l2)(state.params, weight_decay)
-            value, grads = value + decay, jax.tree.map(jnp.add, grads, decay_grads)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        new = TrainState(
-            state.step + 1,
-            optax.apply_updates(state.params, updates),
-            stats,
-            opt_state,
-            state.average,
-        )
-        if average_decay:
-            new = new._replace(average=_averaged(new, average_decay))
-        metrics = {
-            "loss": value,
-            "gradient_norm": optax.tree.norm(grads),
-            "soft_dice": 2 * sums.shared / (sums.squared + sums.reference + 1e-5),
-        }
-        return new, metrics
-
-    return body
+    return gradients
 
 
 def _over_batch(sums: Array) -> Array:

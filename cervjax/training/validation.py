@@ -1,6 +1,7 @@
-"""How good a network is on whole scans, as it would be used."""
+"""How good a network is on whole scans, as it will be used; and which was the best."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,48 @@ from cervjax.evaluation.overlap import confusion, dice_per_label
 from cervjax.inference.segment import segment_whole
 from cervjax.model.dense_vnet import DenseVNet
 
+GAIN = 1e-4
+"""Of mean Dice: less is none."""
 
-def evaluate(
+
+@dataclass(frozen=True)
+class Best:
+    """The best evaluation of a run so far; kept in its checkpoints.
+
+    Attributes:
+        dice: mean of scans and muscles; -1 before the first evaluation.
+        step: when.
+        evaluations_without_gain: since then.
+    """
+
+    dice: float = -1.0
+    step: int = -1
+    evaluations_without_gain: int = 0
+
+    def after(self, step: int, dice: float) -> "Best":
+        """The best after one more evaluation."""
+        if dice > self.dice + GAIN:
+            return Best(dice, step)
+        return Best(self.dice, self.step, self.evaluations_without_gain + 1)
+
+    def is_flat(self, patience: int) -> bool:
+        """Whether so many evaluations (0: any number) brought no gain."""
+        return 0 < patience <= self.evaluations_without_gain
+
+
+def dice_of_scans(
     network: DenseVNet,
     variables: dict[str, Any],
     volumes: Sequence[Volume],
     padding: tuple[int, int, int],
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Dice of whole scans, without augmentation, with moving statistics.
+
+    Args:
+        network: without ``axis_name``.
+        variables: its parameters and statistics.
+        volumes: prepared scans.
+        padding: voxels of it on both ends of each axis.
 
     Returns:
         Dice ``(scans, 14)``, NaN where a muscle is in neither; and the labels of the

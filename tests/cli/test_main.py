@@ -45,7 +45,8 @@ def test_examples_are_understood(name, monkeypatch):
     for line in COMMANDS[name].EXAMPLES.splitlines():
         words = line.split("#")[0].split(">")[0].split()
         assert words[:2] == ["cervjax", name]
-        make_parser().parse_args(words[1:])
+        args, rest = make_parser().parse_known_args(words[1:])
+        assert not rest or args.takes_rest
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ from scipy.ndimage import gaussian_filter
 
 from cervjax.data.augment_intensity import (
     Intensity,
+    apply_curve,
     blur,
     distort,
     distort_some,
     power,
     scale,
     smooth_field,
-    tone,
 )
 
 SHAPE = (14, 12, 8)
@@ -203,23 +203,23 @@ def test_power_by_hand():
     np.testing.assert_array_equal(power(flat, jnp.full((1, 1, 1, 1, 1), 0.7)), flat)
 
 
-def test_tone_by_hand():
+def test_intensity_curve_by_hand():
     """Mean and standard deviation stay, and what was equal stays equal."""
     image = np.array([-1.0, 0.0, 0.0, 1.0, 3.0]).reshape(1, 5, 1, 1, 1)
     heights = np.array([0.1, -0.3]).reshape(2, 1, 1, 1, 1, 1)
-    got = np.asarray(tone(jnp.asarray(image, jnp.float32), jnp.asarray(heights)))
+    got = np.asarray(apply_curve(jnp.asarray(image, jnp.float32), jnp.asarray(heights)))
     span = image.mean() + 2 * image.std() + 1
     v = np.pi * np.minimum((image + 1) / span, 1)
     waves = image + span * (0.1 * np.sin(v) - 0.15 * np.sin(2 * v))
     expected = (waves - waves.mean()) * image.std() / waves.std() + image.mean()
     np.testing.assert_allclose(got, expected, atol=1e-5)
     flat = jnp.full((1, 2, 2, 2, 1), 0.5)
-    np.testing.assert_allclose(tone(flat, jnp.asarray(heights)), flat, atol=1e-6)
+    np.testing.assert_allclose(apply_curve(flat, jnp.asarray(heights)), flat, atol=1e-6)
 
 
-def test_tone_is_drawn_for_each_channel():
+def test_intensity_curve_is_drawn_for_each_channel():
     image = np.repeat(draw(40)[..., :1], 2, -1)
-    got = changed("tone", 0.2, image)
+    got = changed("intensity_curve", 0.2, image)
     np.testing.assert_allclose(got.mean(VOXELS), image.mean(VOXELS), atol=1e-4)
     np.testing.assert_allclose(got.std(VOXELS), image.std(VOXELS), rtol=1e-4)
     moved = np.abs(got - image).mean(VOXELS)

@@ -9,15 +9,12 @@ from conftest import save_nifti
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff
 
 from cervjax.io.labels import (
-    LabelledScan,
     exchanged_pairs,
     exchanged_sides,
     find_labelled,
     read_labels,
-    split_participants,
 )
 from cervjax.io.nifti import NiftiError, read_nifti
-from cervjax.io.scans import Scan
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 
@@ -177,49 +174,6 @@ def test_empty_folder_explains_the_layouts(tmp_path):
         find_labelled(tmp_path)
     with pytest.raises(ValueError, match="does not exist; check the path"):
         find_labelled(tmp_path / "nowhere")
-
-
-def people(*sessions: int) -> list[LabelledScan]:
-    """Scans of as many participants, in an order that mixes them."""
-    scans = [
-        LabelledScan(Scan(f"sub-{i}_ses-{s}"), Path(), f"sub-{i}")
-        for i, number in enumerate(sessions)
-        for s in range(number)
-    ]
-    return scans[::2] + scans[1::2]
-
-
-def test_split_keeps_sessions_together():
-    scans = people(2, 1, 3, 2, 1, 2, 2, 2)
-    for seed in range(20):
-        train, test = split_participants(scans, None, 3, seed=seed)
-        assert len(train + test) == len(scans) and {*train, *test} == {*scans}
-        assert len({s.participant for s in test}) == 3
-        assert not {s.participant for s in train} & {s.participant for s in test}
-        assert train == [s for s in scans if s in train]
-
-
-def test_split_is_the_same_for_the_same_seed():
-    scans = people(*[1] * 30)
-    assert split_participants(scans, 20, 10) == split_participants(scans, 20, 10)
-    tests = [split_participants(scans, 20, 10, seed=seed).test for seed in (0, 1)]
-    assert tests[0] != tests[1]
-
-
-def test_split_keeps_its_test_set():
-    """Whatever the order of the scans and the number to train on."""
-    scans = people(*[1] * 30)
-    split = split_participants(scans, 20, 10)
-    fewer = split_participants(scans[::-1], 5, 10)
-    assert {*fewer.test} == {*split.test}
-    assert {s.participant for s in fewer.train} < {s.participant for s in split.train}
-    assert len(fewer.train) == 5
-
-
-@pytest.mark.parametrize("num_train, num_test", [(3, 2), (None, 4), (0, 1), (1, -1)])
-def test_split_needs_enough_participants(num_train, num_test):
-    with pytest.raises(ValueError, match=r"there are 4 \(of 8 scans"):
-        split_participants(people(2, 2, 2, 2), num_train, num_test)
 
 
 def grid_and_labels(tmp_path, change=lambda labels: labels, affine=AFFINE):

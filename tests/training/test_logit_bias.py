@@ -1,4 +1,4 @@
-"""Balanced volumes: a bias that is known to be wrong is found."""
+"""Volumes that are right on average: a bias that is known to be wrong is found."""
 
 from types import SimpleNamespace
 
@@ -10,7 +10,7 @@ from conftest import SMALL, network_variables, save_nifti, save_pair
 from cervjax.anatomy import MUSCLES
 from cervjax.cli.main import main
 from cervjax.model.weights import load_weights, save_weights
-from cervjax.training import logit_bias as balancing
+from cervjax.training import logit_bias
 
 MUSCLE_RATIOS = {"LC": 0.97, "TR": 1.02}
 SHIFTS = np.array([0.4, -0.3, 0.8, -0.6, 0.0, 0.5, -0.9])
@@ -29,12 +29,12 @@ def test_a_known_shift_is_found(tmp_path, two_blobs, random_weights, capsys):
     mask = nib.load(out / "sub-1_dseg.nii.gz")
     labels = np.asarray(mask.dataobj).astype(np.uint8)
     save_nifti(scans / "sub-1_dseg.nii.gz", labels, mask.affine)
-    target = tmp_path / "balanced.safetensors"
+    target = tmp_path / "debiased.safetensors"
     folders = [str(scans), str(scans)]  # of several, all count
     assert main(["debias", str(random_weights), *folders, str(target)]) == 0
-    balanced = load_weights(target)
-    assert "balanced to 1, on 2 scan(s) of scans, scans" in balanced.card.source
-    before, after = (w.variables["params"]["head_bias"] for w in (weights, balanced))
+    debiased = load_weights(target)
+    assert "debiased to 1, on 2 scan(s) of scans, scans" in debiased.card.source
+    before, after = (w.variables["params"]["head_bias"] for w in (weights, debiased))
     found = (after - before)[1:].reshape(7, 2)
     assert np.allclose(found[:, 0], found[:, 1]) and after[0] == before[0]
     # Only labels that occur can be told, and here, where background hardly does,
@@ -54,13 +54,13 @@ def test_volumes_that_follow_slowly_are_found_in_few_rounds(
 ):
     """Where ratios are nearly right and hardly move, as of a muscle's sure outline."""
     start, follows = np.linspace(0.97, 1.03, 7), np.linspace(0.06, 0.4, 7)
-    monkeypatch.setattr(balancing, "_case", lambda *_: None)
+    monkeypatch.setattr(logit_bias, "_case", lambda *_: None)
     monkeypatch.setattr(
-        balancing, "_volume_ratio", lambda _, s, *__: start * np.exp(follows * s)
+        logit_bias, "_volume_ratio", lambda _, s, *__: start * np.exp(follows * s)
     )
     said = []
     scan = SimpleNamespace(scan=SimpleNamespace(name="sub-1"))
-    _, shift, ratio = balancing.balance(
+    _, shift, ratio = logit_bias.fit_logit_bias(
         load_weights(random_weights), [scan], log=said.append
     )
     np.testing.assert_allclose(ratio, 1, atol=0.005)
@@ -70,13 +70,13 @@ def test_volumes_that_follow_slowly_are_found_in_few_rounds(
 
 def test_a_muscle_can_have_its_own_ratio(monkeypatch, random_weights, tmp_path, capsys):
     follows = 0.3
-    monkeypatch.setattr(balancing, "_case", lambda *_: None)
+    monkeypatch.setattr(logit_bias, "_case", lambda *_: None)
 
     def volume_ratio(case, shift, snap_slice_ends):
         assert snap_slice_ends  # as what comes later
         return np.exp(follows * shift)
 
-    monkeypatch.setattr(balancing, "_volume_ratio", volume_ratio)
+    monkeypatch.setattr(logit_bias, "_volume_ratio", volume_ratio)
     found = [SimpleNamespace(scan=SimpleNamespace(name="sub-1"))]
     monkeypatch.setattr("cervjax.io.labels.find_labelled", lambda _: (found, []))
     target = tmp_path / "t.safetensors"
@@ -91,7 +91,7 @@ def test_a_muscle_can_have_its_own_ratio(monkeypatch, random_weights, tmp_path, 
     np.testing.assert_allclose(
         np.exp(follows * (after - before)[1:]), wanted, atol=0.006
     )
-    note = "balanced to 0.99, LC to 0.97, TR to 1.02, on 1 scan(s) of scans"
+    note = "debiased to 0.99, LC to 0.97, TR to 1.02, on 1 scan(s) of scans"
     card = load_weights(target).card
     assert note in card.source and card.snap_slice_ends
     assert not load_weights(random_weights).card.snap_slice_ends
@@ -111,3 +111,26 @@ def test_no_scan(tmp_path, random_weights, capsys):
     assert "nothing to learn from" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["debias", str(random_weights)])
+
+
+def test_the_target_is_looked_at_before_the_work(
+    tmp_path, random_weights, capsys, monkeypatch
+):
+    """It is never replaced without a word."""
+
+    def fit(*args, **kwargs):
+        raise AssertionError("hours of work")
+
+    monkeypatch.setattr(logit_bias, "fit_logit_bias", fit)
+    target = tmp_path / "t.safetensors"
+    target.write_bytes(b"mine")
+    argv = ["debias", str(random_weights), str(tmp_path), str(target)]
+    assert main(argv) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert target.read_bytes() == b"mine"
+    assert main([*argv[:3], str(tmp_path)]) == 2
+    assert "is a folder" in capsys.readouterr().err
+    found = [SimpleNamespace(scan=SimpleNamespace(name="sub-1"))]
+    monkeypatch.setattr("cervjax.io.labels.find_labelled", lambda _: (found, []))
+    with pytest.raises(AssertionError, match="hours of work"):
+        main([*argv, "--overwrite"])

@@ -1,4 +1,7 @@
-"""Trains with a config from a JSON file; run, and killed, by test_fitting.py."""
+"""A tiny data set, config and network for the tests of training runs.
+
+Run as a program it trains in a process of its own, to be killed by test_kill.py.
+"""
 
 import json
 import sys
@@ -6,37 +9,71 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import pytest
 from ml_collections import ConfigDict
 
-from cervjax.training import config as experiment
-from cervjax.training import loop as fitting
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from conftest import SMALL, save_nifti  # noqa: E402
+
+from cervjax.anatomy import MUSCLES  # noqa: E402
+from cervjax.training import run  # noqa: E402
+from cervjax.training.config import load_config  # noqa: E402
+from cervjax.training.loop import train  # noqa: E402
 
 
-def stand_ins(patch: pytest.MonkeyPatch) -> None:
-    """What is quick to compile: the textbook convolution, and an evaluation of none.
+def write_cohort(root: Path) -> Path:
+    """Three small scans with all muscles, of three participants."""
+    affine = np.diag([2.0, 2.0, 3.0, 1.0])
+    for i in range(3):
+        rng = np.random.default_rng(i)
+        labels = np.zeros((36, 32, 16), np.uint8)
+        for m in MUSCLES:
+            x = 20 if m.side == "right" else 4
+            k = (m.label - 1) // 2
+            labels[x : x + 10, 3 + 4 * k : 6 + 4 * k, 4:12] = m.label
+        body = rng.uniform(50, 150, labels.shape).astype(np.float32)
+        in_phase = body + 40 * (labels > 0) * (1 + labels % 3)
+        name = f"sub-{i + 1:02d}"
+        save_nifti(root / name / f"{name}_inphase.nii.gz", in_phase, affine)
+        save_nifti(root / name / f"{name}_outphase.nii.gz", 0.8 * in_phase, affine)
+        save_nifti(root / name / f"{name}_dseg.nii.gz", labels, affine)
+    return root
 
-    The Dice that it makes up is a function of every parameter.
-    """
-    make_model = experiment.make_model
 
-    def evaluate(variables, volumes, padding):
-        total = sum(float(np.abs(v).mean()) for v in jax.tree.leaves(variables))
-        shape = tuple(n - 2 * p for n, p in zip(volumes[0].shape, padding, strict=True))
-        return np.full((1, 14), total % 1), np.zeros(shape, np.uint8)
+def tiny_config(root: Path) -> ConfigDict:
+    """The CPU's config, for few steps of a small network on small windows."""
+    config = load_config("dixon_cpu")
+    config.data.root = str(root)
+    config.data.cache = str(root / ".cache")
+    config.data.num_validation = 1
+    config.data.spacing_mm = (2.0, 2.0, 3.0)
+    config.data.padding = (6, 4, 4)
+    config.data.window = (16, 16, 8)
+    config.augment.margin = (2, 2, 1)
+    config.augment.low_resolution = (0.0, 0.0, 0.0)  # takes long to compile
+    config.optimizer.schedule = "constant"
+    config.optimizer.warmup_steps = 2
+    config.train.num_steps = 8
+    config.train.log_every = 1
+    config.train.checkpoint_every = 3
+    config.train.eval_every = 4
+    config.model.update({k: getattr(SMALL, k) for k in ARCHITECTURE})
+    return config
 
-    patch.setattr(
-        experiment,
-        "make_model",
-        lambda config: make_model(config).clone(lowering="plain"),
-    )
-    patch.setattr(fitting, "evaluate", evaluate)
-    patch.setattr(fitting, "augmentation_seconds", lambda config, batch: 0.0)
+
+ARCHITECTURE = ("units", "growth", "skips", "stem", "downs")
+
+
+def dice_of_parameters(network, variables, volumes, padding):
+    """An evaluation that is quick: a function of every parameter."""
+    total = sum(float(np.abs(v).mean()) for v in jax.tree.leaves(variables))
+    shape = tuple(n - 2 * p for n, p in zip(volumes[0].shape, padding, strict=True))
+    return np.full((1, 14), total % 1), np.zeros(shape, np.uint8)
 
 
 if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", 2)
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    stand_ins(pytest.MonkeyPatch())
+    run.dice_of_scans = dice_of_parameters
     config = ConfigDict(json.loads(Path(sys.argv[1]).read_text()))
-    sys.exit(fitting.run(config, Path(sys.argv[2])))
+    sys.exit(train(config, Path(sys.argv[2])))

@@ -17,7 +17,7 @@ parallel.connect()
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
-from cervjax.training.step import make_step  # noqa: E402
+from cervjax.training.step import StepSettings, make_step  # noqa: E402
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
 
     optimizer = optax.sgd(1.0)
     state = start_small(optimizer)
-    body = make_step(Small(), optimizer, loss="dice", seed=0)
+    body = make_step(Small(), optimizer, StepSettings("dice", 0))
     rank, batch = jax.process_index(), made_up_batch(4)
     own = {k: v[2 * rank : 2 * rank + 2] for k, v in batch.items()}
     state, metrics = parallel.parallel_step(body)(state, parallel.share(own))

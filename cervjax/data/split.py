@@ -1,0 +1,66 @@
+"""Divides participants into those trained on and those of the validation set."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from cervjax.data.cache import DataError
+from cervjax.io.labels import LabelledScan
+
+
+class Split(NamedTuple):
+    """Scans to train on, and scans of other participants to validate on."""
+
+    train: list[LabelledScan]
+    validation: list[LabelledScan]
+
+
+def split_participants(scans: Sequence[LabelledScan], num_validation: int) -> Split:
+    """Divides the participants, each with all sessions.
+
+    They are drawn in the order of a hash of their names: the same on every machine, and
+    whoever is in the validation set stays there when others are added to it.
+
+    Args:
+        scans: all of them.
+        num_validation: participants of the validation set; 0 for none.
+
+    Returns:
+        The scans of both parts, in the order given.
+
+    Raises:
+        DataError: nobody would be left to train on.
+    """
+
+    def rank(participant: str) -> bytes:
+        return hashlib.sha256(participant.encode()).digest()
+
+    participants = sorted({scan.participant for scan in scans}, key=rank)
+    if not 0 <= num_validation < len(participants):
+        raise DataError(
+            f"config.data.num_validation is {num_validation}, of {len(participants)} "
+            f"participants ({len(scans)} scans; all scans of one stay together); "
+            "give at least 0 and leave at least 1 to train on"
+        )
+    validation = set(participants[:num_validation])
+    return Split(
+        [scan for scan in scans if scan.participant not in validation],
+        [scan for scan in scans if scan.participant in validation],
+    )
+
+
+def check_disjoint(split: Split) -> None:
+    """Requires that nobody is trained on and validated on.
+
+    Raises:
+        DataError: names the participants.
+    """
+    shared = {s.participant for s in split.train} & {
+        s.participant for s in split.validation
+    }
+    if shared:
+        raise DataError(
+            f"{', '.join(sorted(shared)[:5])} occur(s) in both data.root and "
+            "data.validation_root; validation scans must be of other participants: "
+            "take them away from one, or rename them if they are different people"
+        )

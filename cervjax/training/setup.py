@@ -1,0 +1,174 @@
+"""From a config to the parts of a run: network, optimizer, augmentation, windows."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import jax.numpy as jnp
+import optax
+from absl import flags
+from ml_collections import ConfigDict
+
+from cervjax.data.augment_intensity import Intensity, distort, distort_some
+from cervjax.data.augment_spatial import Warp, warp
+from cervjax.data.dataset import TrainSet
+from cervjax.data.windows import Cut, windows
+from cervjax.model.dense_vnet import DenseVNet
+from cervjax.model.weights import load_weights
+from cervjax.training import parallel
+from cervjax.training.config import ConfigError, architecture
+from cervjax.training.step import (
+    AXIS,
+    Augment,
+    StepSettings,
+    TrainState,
+    create_state,
+    make_step,
+    tensorflow_adam,
+)
+
+
+def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    """The optimizer of a config; the L2 term is part of the loss."""
+    o = config.optimizer
+    rate: optax.ScalarOrSchedule = o.learning_rate
+    if o.schedule == "cosine":
+        rate = optax.warmup_cosine_decay_schedule(
+            o.learning_rate / 20,
+            o.learning_rate,
+            o.warmup_steps,
+            config.train.num_steps,
+            o.learning_rate / 100,
+        )
+    elif o.warmup_steps:
+        rate = optax.linear_schedule(
+            o.learning_rate / 20, o.learning_rate, o.warmup_steps
+        )
+    rule = {
+        "adam": partial(optax.adam, eps=o.epsilon),
+        "tensorflow_adam": partial(tensorflow_adam, eps=o.epsilon),
+        "sgd": optax.sgd,
+    }[o.name](rate)
+    if not o.clip_norm:
+        return rule
+    return optax.chain(optax.clip_by_global_norm(o.clip_norm), rule)
+
+
+def make_model(config: ConfigDict) -> DenseVNet:
+    """The network of a config."""
+    m = config.model
+    return DenseVNet(
+        architecture(config),
+        keep_prob=m.keep_prob,
+        spatial_keep_prob=m.spatial_keep_prob,
+        dilations=tuple(m.dilations),
+        debias_statistics=m.debias_statistics,
+        axis_name=AXIS,
+        dtype=jnp.dtype(m.dtype),
+        remat=m.remat,
+    )
+
+
+def make_augment(config: ConfigDict) -> Augment:
+    """``(key, image, labels)`` to the windows the network sees."""
+    a, other = config.augment, config.domain_randomisation
+    settings = Warp(**{k: _plain(a[k]) for k in Warp._fields})
+    usual, random = (
+        Intensity(**{k: _plain(part[k]) for k in Intensity._fields})
+        for part in (a, other)
+    )
+
+    def augment(key, image, labels):
+        one, two = jax.random.split(key)
+        image, labels = warp(
+            one,
+            image,
+            labels,
+            window=tuple(config.data.window),
+            spacing_mm=tuple(config.data.spacing_mm),
+            settings=settings,
+        )
+        if not other.share:
+            return distort(two, image, usual), labels
+        return distort_some(two, image, usual, random, other.share), labels
+
+    return augment
+
+
+def make_body(config: ConfigDict) -> Callable[..., Any]:
+    """The training step of a config, for `parallel.parallel_step`."""
+    settings = StepSettings(
+        loss=config.train.loss,
+        seed=config.seed,
+        affine_scale=config.augment.affine_in_network,
+        weight_decay=config.optimizer.weight_decay,
+        average_decay=config.train.average_decay,
+        accumulate=config.train.accumulate,
+    )
+    model, optimizer = make_model(config), make_optimizer(config)
+    return make_step(model, optimizer, settings, make_augment(config))
+
+
+def initial_state(
+    config: ConfigDict, init_from: Path | None, log: Callable[[str], object]
+) -> TrainState:
+    """The state before the first step: drawn from the seed, or from weights.
+
+    Raises:
+        WeightsError: the weights cannot be used.
+        ConfigError: they are of another network.
+    """
+    if init_from is not None:
+        weights = load_weights(init_from)
+        if weights.card.architecture != architecture(config):
+            raise ConfigError(
+                f"{init_from} is of {weights.card.architecture}, config.model of "
+                f"{architecture(config)}; give the same numbers"
+            )
+        log(f"starting from {weights.card.name}, sha256 {weights.sha256[:12]}")
+        variables = jax.tree.map(jnp.asarray, weights.variables)
+    else:
+        variables = jax.jit(partial(_draw, config))()
+    return jax.device_put(_create(config, variables), parallel.replicated())
+
+
+def like_state(config: ConfigDict) -> TrainState:
+    """Shapes, types and devices of the state, for a checkpoint to be read."""
+    shapes = jax.eval_shape(lambda: _create(config, _draw(config)))
+    place = parallel.replicated()
+    return jax.tree.map(
+        lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=place), shapes
+    )
+
+
+def _draw(config: ConfigDict) -> dict[str, Any]:
+    model = make_model(config).clone(axis_name=None, lowering="plain")
+    return model.init(jax.random.key(config.seed), jnp.zeros((1, 8, 8, 8, 2)))
+
+
+def _create(config: ConfigDict, variables: dict[str, Any]) -> TrainState:
+    average = config.train.average_decay > 0
+    return create_state(variables, make_optimizer(config), with_average=average)
+
+
+def make_windows(config: ConfigDict, data: TrainSet) -> grain.IterDataset:
+    """This host's batches of training windows."""
+    d = config.data
+    if d.workers and not flags.FLAGS.is_parsed():
+        flags.FLAGS(["cervjax"])  # which grain hands to its processes
+    return windows(
+        data.train,
+        Cut(tuple(d.window), tuple(config.augment.margin), d.foreground_share),
+        batch_size=config.train.batch_size // jax.process_count(),
+        samples_per_volume=d.samples_per_volume,
+        seed=config.seed,
+        shard=(jax.process_index(), jax.process_count()),
+        workers=d.workers,
+    )
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, (list, tuple)) else value

@@ -1,6 +1,6 @@
 """How much memory the network needs, and how much there is where it runs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +17,7 @@ WHOLE_BYTES_PER_VOXEL = {1: 120, 2: 145, 4: 180}
 """Device memory of whole mode for as many versions of the volume;
 `tests/inference/test_memory.py` holds it to the compiler's."""
 _LEAST_BYTES_PER_VOXEL = 60
-"""Volumes held at once in any mode: input, masks, logits, labels, splines."""
-_LIMITS = (  # of a container, version 2 and 1: the limit, and what is used of it
-    (Path("memory.max"), Path("memory.current")),
-    (
-        Path("memory/memory.limit_in_bytes"),
-        Path("memory/memory.usage_in_bytes"),
-    ),
-)
+"""Volumes that the host holds in any mode: input, masks, logits, labels, splines."""
 
 
 def device() -> jax.Device:
@@ -47,18 +40,58 @@ def whole_memory_bytes(shape: tuple[int, ...], tta: Tta = 1) -> float:
     return float(np.prod(bucket_shape(shape))) * WHOLE_BYTES_PER_VOXEL[tta]
 
 
-def host_bytes(root: Path = Path("/sys/fs/cgroup")) -> tuple[float, float]:
-    """Memory of this machine, or of the container: in all, and free."""
+def host_bytes(root: Path = Path("/")) -> tuple[float, float]:
+    """Memory of this machine, or of the container that we are in: in all, and free."""
     memory = psutil.virtual_memory()
     total, free = float(memory.total), float(memory.available)
-    for limit_file, used_file in _LIMITS:
-        try:
-            limit = float((root / limit_file).read_text())
-            used = float((root / used_file).read_text())
-        except (OSError, ValueError):  # no such container, or "max": no limit
-            continue
+    for limit, used in _container_limits(root):
         total, free = min(total, limit), min(free, max(limit - used, 0.0))
     return total, free
+
+
+def _container_limits(root: Path) -> Iterator[tuple[float, float]]:
+    """Limit and use, in bytes, of each control group that holds this process.
+
+    Versions 1 and 2 of Linux's control groups, the process's own and all above it: a
+    limit may be on any. Inside a container its path is often that of the host, which
+    is not to be seen there, and only the top is.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            top, version = root / "sys/fs/cgroup", 2
+        elif "memory" in controllers.split(","):
+            top, version = root / "sys/fs/cgroup/memory", 1
+        else:
+            continue
+        group = top / path.lstrip("/")
+        while group.is_relative_to(top):
+            yield from _limit_of(group, version)
+            group = group.parent
+
+
+def _limit_of(group: Path, version: int) -> Iterator[tuple[float, float]]:
+    """Limit and use of a control group; nothing if it has none.
+
+    Files that the kernel merely caches count as used there, but are dropped when memory
+    is wanted: they are taken off.
+    """
+    names = ("memory.max", "memory.current", "inactive_file")
+    if version == 1:
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        names += ("total_inactive_file",)
+    try:
+        limit = float(int((group / names[0]).read_text()))  # "max" is no number
+        used = float(int((group / names[1]).read_text()))
+        stat = (group / "memory.stat").read_text()
+    except (OSError, ValueError):
+        return
+    cached = dict(line.split()[:2] for line in stat.splitlines()).get(names[2], 0)
+    yield limit, used - float(cached)
 
 
 def network_bytes(settings: Settings) -> float:
@@ -91,7 +124,8 @@ def within_memory(
     """
     free = network_bytes(settings)
     given = settings.max_memory_gb is not None
-    _check(padded, free, "allowed" if given else "free")
+    on_host = free if given else 0.9 * host_bytes()[1]
+    _check(padded, on_host, "allowed" if given else "free")
     need = whole_memory_bytes(padded, settings.tta)
     if settings.mode != "whole" or need <= free:
         return settings, []

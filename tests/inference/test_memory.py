@@ -53,18 +53,64 @@ def test_memory_is_judged_where_the_network_runs(monkeypatch):
     assert memory.network_bytes(Settings("whole", max_memory_gb=2)) == 2e9
 
 
+def write_group(folder, limit, used, cached, *, version=2):
+    """A control group's files."""
+    names = ("memory.max", "memory.current", "inactive_file")
+    if version == 1:
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        names += ("total_inactive_file",)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / names[0]).write_text(f"{limit}\n")
+    (folder / names[1]).write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(f"anon 1\n{names[2]} {cached}\n")
+
+
+def write_path(root, line):
+    """Where the process's control group is."""
+    (root / "proc/self").mkdir(parents=True, exist_ok=True)
+    (root / "proc/self/cgroup").write_text(line)
+
+
 def test_a_containers_limit_counts(tmp_path):
-    total, free = host_bytes(tmp_path)
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("5\n")
+    total, _ = host_bytes(tmp_path)
+    write_path(tmp_path, "0::/\n")
+    write_group(tmp_path / "sys/fs/cgroup", "max", 5, 0)
     assert host_bytes(tmp_path)[0] == total
-    (tmp_path / "memory.max").write_text("3000000\n")
+    write_group(tmp_path / "sys/fs/cgroup", 3_000_000, 5, 0)
     assert host_bytes(tmp_path) == (3_000_000, 2_999_995)
-    (tmp_path / "memory.max").unlink()
-    (tmp_path / "memory").mkdir()
-    (tmp_path / "memory/memory.limit_in_bytes").write_text("2000\n")
-    (tmp_path / "memory/memory.usage_in_bytes").write_text("2500\n")
-    assert host_bytes(tmp_path) == (2000, 0) and free > 0
+    write_group(tmp_path / "sys/fs/cgroup", 3_000_000, 4_000_000, 0)
+    assert host_bytes(tmp_path) == (3_000_000, 0)
+
+
+def test_cached_files_are_not_used_memory(tmp_path):
+    write_path(tmp_path, "0::/\n")
+    write_group(tmp_path / "sys/fs/cgroup", 3_000_000, 2_900_000, 2_500_000)
+    assert host_bytes(tmp_path) == (3_000_000, 2_600_000)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_limit_on_any_group_above_the_process_counts(tmp_path, version):
+    top = tmp_path / "sys/fs/cgroup" / ("memory" if version == 1 else "")
+    write_path(tmp_path, "4:memory:/job/step\n" if version == 1 else "0::/job/step\n")
+    write_group(top / "job/step", 9_000, 100, 0, version=version)
+    assert host_bytes(tmp_path) == (9_000, 8_900)
+    write_group(top / "job", 5_000, 300, 0, version=version)
+    assert host_bytes(tmp_path) == (5_000, 4_700)
+
+
+def test_a_path_of_the_host_leads_to_the_containers_top(tmp_path):
+    write_path(tmp_path, "4:cpu:/x\n3:memory:/docker/0123\n")
+    top = tmp_path / "sys/fs/cgroup/memory"
+    write_group(top, 2_000, 500, 0, version=1)
+    assert host_bytes(tmp_path) == (2_000, 1_500)
+
+
+def test_an_accelerator_spares_the_host_nothing(monkeypatch):
+    """Volumes lie on the host whatever the network runs on."""
+    monkeypatch.setattr(memory, "device", Card)
+    monkeypatch.setattr(memory, "host_bytes", lambda: (1e9, 1e8))
+    with pytest.raises(ValueError, match="there are 0.1 GB free"):
+        within_memory((400, 300, 61), Settings("whole"))
 
 
 def test_a_fall_back_is_a_window_of_the_whole_height():

@@ -1,17 +1,19 @@
 import jax
 import numpy as np
 import pytest
-from conftest import SMALL, network_variables
+from conftest import RECIPE, SMALL, network_variables
 from scipy.ndimage import map_coordinates
 
 from cervjax.inference.decode import labels_at, places_between, upsampled_labels
-from cervjax.inference.segment import segment_volume
+from cervjax.inference.segment import segment_prepared, segment_volume
 from cervjax.inference.stitching import Forward, stitched_labels
 from cervjax.inference.tiling import bucket_shape, is_constant, sliding_window
 from cervjax.inference.types import Settings
+from cervjax.model.card import ModelCard
 from cervjax.model.dense_vnet import DenseVNet
 from cervjax.model.upsampling import upsample
-from cervjax.preprocessing.pipeline import pad, unpad
+from cervjax.model.weights import Weights
+from cervjax.preprocessing.pipeline import Prepared, pad, unpad
 
 NETWORK = DenseVNet(SMALL)
 
@@ -208,3 +210,36 @@ def test_whole_mode_is_one_window_of_niftynets():
     window = stitched_labels(forward, image, sliding_window((48, 32, 16), how))
     np.testing.assert_array_equal(whole.labels, window.labels)
     assert len(np.unique(whole.labels)) > 5 and whole.confidence.min() >= 1 / 15
+
+
+@pytest.mark.parametrize("own", ["whole", "sliding_window"])
+def test_a_fall_back_snaps_and_tells_what_was_run(own, monkeypatch):
+    """Whatever mode the card has: what is executed decides."""
+    seen = []
+
+    def snap_slice_ends(labels, logits, places):
+        seen.append(labels.shape)
+        return labels
+
+    monkeypatch.setattr("cervjax.inference.segment.snap_slice_ends", snap_slice_ends)
+    card = ModelCard("n", "s", "t", "l", own, RECIPE, architecture=SMALL)
+    weights = Weights(network_variables(5, SMALL), card, "0")
+    image = np.random.default_rng(4).normal(size=(36, 32, 20, 2)).astype(np.float32)
+    asked = Settings.of_card(
+        card,
+        mode="whole",
+        snap_slice_ends=True,
+        window=(32, 24, 16),
+        border=(4, 4, 2),
+        max_memory_gb=0.004,
+    )
+    prepared = Prepared(image, (20, 20, 12))
+    shape = (18, 17, 11)
+    found, executed, (warning, *_) = segment_prepared(
+        prepared, shape, weights, RECIPE, asked
+    )
+    assert seen == [shape] == [found.labels.shape]
+    assert (executed.mode, executed.stitch) == ("sliding_window", "logits")
+    assert executed.snap_slice_ends and executed.window == (32, 24, 24)
+    assert "sliding window of (32, 24, 24) used instead" in warning
+    assert "window" in executed.effective() and "window" not in asked.effective()

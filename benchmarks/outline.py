@@ -3,11 +3,11 @@
     python benchmarks/outline.py REFERENCE
 
 REFERENCE is a folder of labelled scans. Each reference mask is grown and shrunk by one
-voxel in the slice (never into another muscle). Then every person's outline is set off
+voxel in the slice (never into another muscle). Then every subject's outline is set off
 by a share of a voxel, drawn evenly from minus to plus a half, MFI taken as linear in
-between, a thousand times over. Prints Markdown: per muscle, the SD of MFI over people,
-the mean change of MFI by a voxel more and a voxel less, and the mean ICC(2,1) of such
-outlines with the reference.
+between, a thousand times over. Prints Markdown: per muscle, the SD of MFI over
+subjects, the mean change of MFI by a voxel more and a voxel less, and the mean
+ICC(2,1) of such outlines with the reference.
 """
 
 import argparse

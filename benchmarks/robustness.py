@@ -3,10 +3,10 @@
     python benchmarks/robustness.py -o runs/robustness --subjects 3
     python benchmarks/robustness.py -o runs/r --weights runs/a --only thickness swap
 
-Digital necks of the clinical tier that no training saw (seed 7000), the same people in
-every row. Prints a Markdown table: mean Dice over scans and muscles, mean volume ratio,
-mean and largest absolute MFI error (predicted against true mask, same images), Dice of
-the worst muscle. Accuracy on phantoms, not on patients.
+Digital necks of the clinical tier that no training saw (seed 7000), the same subjects
+in every row. Prints a Markdown table: mean Dice over scans and muscles, mean volume
+ratio, mean and largest absolute MFI error (predicted against true mask, same images),
+Dice of the worst muscle. Accuracy on phantoms, not on patients.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from cervjax.phantom.scan import DigitalScan, make_scan
 from cervjax.phantom.subject import Subject
 
 SEED = 7000
-POOL = 60  # people among whom the extremes are sought
+POOL = 60  # subjects among whom the extremes are sought
 BASE = TIERS["clinical"]._replace(swap=0.0)
 
 
@@ -39,7 +39,7 @@ class Condition(NamedTuple):
     level: str
     tier: Tier = BASE
     swap: bool = False
-    choose: Callable[[list[Subject]], list[Subject]] = lambda people: people
+    choose: Callable[[list[Subject]], list[Subject]] = lambda subjects: subjects
 
 
 def conditions() -> Iterator[Condition]:
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--subjects", type=int, default=3)
     parser.add_argument("--only", nargs="+", help="factors")
     flags = parser.parse_args()
-    people = [subject_of(SEED, i, TIERS["clinical"]) for i in range(POOL)]
+    subjects = [subject_of(SEED, i, TIERS["clinical"]) for i in range(POOL)]
     lines = [
         "| changed | to | Dice | volume ratio | mean, largest MFI error (points) "
         "| worst muscle |",
@@ -97,7 +97,7 @@ def main() -> None:
     for condition in conditions():
         if flags.only and condition.factor not in flags.only:
             continue
-        chosen = condition.choose(people)[: flags.subjects]
+        chosen = condition.choose(subjects)[: flags.subjects]
         folder = flags.output / f"{condition.factor}-{condition.level}".replace(
             " ", "-"
         )
@@ -107,8 +107,8 @@ def main() -> None:
     print("\n".join(lines))
 
 
-def write_scans(folder: Path, condition: Condition, people: list[Subject]) -> None:
-    for subject in people:
+def write_scans(folder: Path, condition: Condition, subjects: list[Subject]) -> None:
+    for subject in subjects:
         if (folder / f"{subject.name}_dseg.nii.gz").exists():
             continue
         folder.mkdir(parents=True, exist_ok=True)

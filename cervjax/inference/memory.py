@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,9 +21,9 @@ _LEAST_BYTES_PER_VOXEL = 60
 """Volumes that the host holds in any mode: input, masks, logits, labels, splines."""
 
 
-def device() -> jax.Device:
+def device() -> Any:
     """Where the network runs: the default device, or else the first."""
-    chosen = jax.config.jax_default_device
+    chosen = jax.config.read("jax_default_device")
     if isinstance(chosen, str):
         return jax.devices(chosen)[0]
     return chosen or jax.devices()[0]

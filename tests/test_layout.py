@@ -51,7 +51,6 @@ UPWARD = {"cervjax.model.weights -> cervjax.inference.test_time_augmentation"}
 STRANGERS: set[str] = set()
 LARGE = {
     "cervjax/cli/infer.py add_arguments: lines",
-    "cervjax/cohort/plots.py",
     "cervjax/inference/sliding_window.py segment_windows_at: parameters",
     "cervjax/model/convolution.py",
     "cervjax/model/dense_vnet.py",

@@ -1,11 +1,8 @@
 """Figures 5 and 6 of the paper from one's own cohort, and muscles against each other.
 
-One language throughout: women are filled vermilion circles, men open blue triangles
-(Okabe and Ito's colour-blind-safe set), a muscle is its colour in `anatomy`. Figures
-are objects with their own Agg canvas, sized in millimetres for print.
+Figures are objects with their own Agg canvas; see `plot_style`.
 """
 
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -14,40 +11,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cervjax import NOTICE
-from cervjax.anatomy import MUSCLES
 from cervjax.cohort.analysis import Outcome, Rows
 from cervjax.cohort.assembly import Cohort, modelled
-from cervjax.cohort.page import p_text
-from cervjax.figures.style import new_figure, save_figure
-
-_WIDE_MM, _MM = 180.0, 1 / 25.4
-_SEXES: tuple[tuple[str, float, str, dict[str, Any]], ...] = (
-    (
-        "women",
-        1.0,
-        "#D55E00",
-        {"marker": "o", "facecolors": "#D55E00", "linewidths": 0},
-    ),
-    ("men", 0.0, "#0072B2", {"marker": "^", "facecolors": "none", "linewidths": 0.7}),
+from cervjax.cohort.plot_style import (
+    MUSCLE_COLOR,
+    SEXES,
+    STYLE,
+    WIDE_MM,
+    add_legend,
+    p_equals,
+    scatter_by_sex,
+    wide_figure,
 )
-_MUSCLE_COLOR = {
-    m.abbreviation: np.array(m.color_rgb) / 255 for m in MUSCLES if m.side == "right"
-}
-_STYLE: dict[Any, Any] = {
-    "font.size": 8,
-    "axes.labelsize": 8,
-    "axes.titlesize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "pdf.fonttype": 42,
-}
+
 _COVARIATES = {
     "age_years": ("Age (years)", "age_years"),
     "bmi_kg_m2": ("BMI (kg/m²)", "bmi"),
@@ -55,21 +31,21 @@ _COVARIATES = {
 
 
 def muscles_figure(cohort: Cohort, sex: Rows, outcome: Outcome) -> Figure:
-    """Figure 5: everybody's value per muscle and sex, adjusted means with 95 % CI.
+    """Figure 5: all values per muscle and sex, adjusted means with 95 % CI.
 
     Args:
         cohort: who is in it; the first session is drawn.
         sex: table of that name of `analysis.analyse`.
         outcome: the same as the table's.
     """
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(75)
+    with matplotlib.rc_context(STYLE):
+        figure = wide_figure(75)
         ax = figure.subplots()
         values = getattr(cohort, outcome.key)[0]
         for k, row in enumerate(sex):
             who = modelled(cohort, k)
             for (_, code, color, marker), group, side in zip(
-                _SEXES, ("female", "male"), (-0.2, 0.2), strict=True
+                SEXES, ("female", "male"), (-0.2, 0.2), strict=True
             ):
                 y = values[who & (cohort.female == code), k]
                 ax.scatter(
@@ -95,7 +71,7 @@ def muscles_figure(cohort: Cohort, sex: Rows, outcome: Outcome) -> Figure:
                     linewidth=1,
                     zorder=5,
                 )
-            stars = f"p {_p(row['p'])}"
+            stars = f"p {p_equals(row['p'])}"
             ax.text(
                 k,
                 1.01,
@@ -109,7 +85,7 @@ def muscles_figure(cohort: Cohort, sex: Rows, outcome: Outcome) -> Figure:
         ax.set(ylabel=outcome.axis, xlim=(-0.55, len(sex) - 0.45))
         ax.set_ylim(bottom=min(0, ax.get_ylim()[0]))
         mean = Line2D([], [], color="black", marker="D", markersize=3.5, linewidth=1)
-        _legend(figure, [mean], ["adjusted mean, 95 % CI"])
+        add_legend(figure, [mean], ["adjusted mean, 95 % CI"])
     return figure
 
 
@@ -130,23 +106,22 @@ def covariate_figure(
     """
     label, field = _COVARIATES[covariate]
     rows = [r for r in correlations if r["covariate"] == covariate]
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(95)
+    with matplotlib.rc_context(STYLE):
+        figure = wide_figure(95)
         panels = figure.subplots(2, 4, sharex=True, sharey=True).ravel()
         for k, (ax, row) in enumerate(zip(panels, rows, strict=False)):
             who = modelled(cohort, k)
             x, y = getattr(cohort, field)[who], getattr(cohort, outcome.key)[0][who, k]
-            _by_sex(ax, x, y, cohort.female[who])
+            scatter_by_sex(ax, x, y, cohort.female[who])
             _line(ax, x, sex[k], row, outcome)
             ax.set_title(row["muscle"], loc="left", fontweight="bold", pad=4)
-            ax.set_title(
-                f"r = {row['r']:.2f}, p {_p(row['p'])}", loc="right", pad=4, fontsize=7
-            )
+            text = f"r = {row['r']:.2f}, p {p_equals(row['p'])}"
+            ax.set_title(text, loc="right", pad=4, fontsize=7)
             ax.tick_params(labelbottom=True)
             ax.plot(
                 [0, 1],
                 [1, 1],
-                color=_MUSCLE_COLOR[row["muscle"]],
+                color=MUSCLE_COLOR[row["muscle"]],
                 linewidth=3,
                 clip_on=False,
                 solid_capstyle="butt",
@@ -157,7 +132,7 @@ def covariate_figure(
         figure.supxlabel(label, fontsize=8)
         figure.supylabel(outcome.axis, fontsize=8)
         line = Line2D([], [], color="black", linewidth=1)
-        _legend(figure, [line], ["partial regression, 95 % CI of the slope"])
+        add_legend(figure, [line], ["partial regression, 95 % CI of the slope"])
     return figure
 
 
@@ -175,8 +150,8 @@ def pairs_figure(cohort: Cohort, pairs: Rows, outcome: Outcome) -> Figure:
     low, high = np.nanmin(values), np.nanmax(values)
     margin = 0.05 * (high - low)
     span = low - margin, high + margin
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(_WIDE_MM)
+    with matplotlib.rc_context(STYLE):
+        figure = wide_figure(WIDE_MM)
         panels = figure.subplots(count, count, squeeze=False)
         for (i, j), ax in np.ndenumerate(panels):
             ax.tick_params(
@@ -189,12 +164,12 @@ def pairs_figure(cohort: Cohort, pairs: Rows, outcome: Outcome) -> Figure:
             a, b = cohort.muscles[j], cohort.muscles[i]
             if i == j:
                 x = values[np.isfinite(values[:, i]), i]
-                ax.hist(x, bins=np.linspace(*span, 16), color=_MUSCLE_COLOR[a])
+                ax.hist(x, bins=np.linspace(*span, 16), color=MUSCLE_COLOR[a])
                 ax.set(xlim=span, yticks=[])
                 ax.set_title(a, fontweight="bold", pad=2)
             elif i > j:
                 ax.plot(span, span, color="0.6", linewidth=0.6)
-                _by_sex(ax, values[:, j], values[:, i], cohort.female, size=4)
+                scatter_by_sex(ax, values[:, j], values[:, i], cohort.female, size=4)
                 ax.set(xlim=span, ylim=span)
             else:
                 row = tests[b, a]
@@ -203,7 +178,7 @@ def pairs_figure(cohort: Cohort, pairs: Rows, outcome: Outcome) -> Figure:
                     f"{row[f'difference_{outcome.step}']:+.1f}\n"
                     f"({row[f'difference_ci_low_{outcome.step}']:.1f} to "
                     f"{row[f'difference_ci_high_{outcome.step}']:.1f})\n"
-                    f"p {_p(row['p'])}"
+                    f"p {p_equals(row['p'])}"
                 )
                 ax.text(
                     0.5,
@@ -217,32 +192,8 @@ def pairs_figure(cohort: Cohort, pairs: Rows, outcome: Outcome) -> Figure:
         figure.supxlabel(outcome.axis, fontsize=8)
         figure.supylabel(outcome.axis, fontsize=8)
         line = Line2D([], [], color="0.6", linewidth=0.6)
-        _legend(figure, [line], ["equal; above: row less column, mean and 95 % CI"])
+        add_legend(figure, [line], ["equal; above: row less column, mean and 95 % CI"])
     return figure
-
-
-def save(figure: Figure, stem: Path) -> list[str]:
-    """Writes ``stem.png`` (300 dpi) and ``stem.pdf``, the same bytes for the same data.
-
-    Returns:
-        The names of the two files.
-    """
-    names = []
-    for kind in ("png", "pdf"):
-        path = stem.with_name(f"{stem.name}.{kind}")
-        with matplotlib.rc_context(_STYLE):
-            save_figure(figure, path)
-        names.append(path.name)
-    return names
-
-
-def _figure(height_mm: float) -> Figure:
-    return new_figure(_WIDE_MM * _MM, height_mm * _MM, layout="constrained")
-
-
-def _p(p: float) -> str:
-    text = p_text(p)
-    return text.replace("<", "< ") if text[0] == "<" else f"= {text}"
 
 
 def _spread(y: np.ndarray, width: float = 0.15) -> np.ndarray:
@@ -255,20 +206,6 @@ def _spread(y: np.ndarray, width: float = 0.15) -> np.ndarray:
     crowd = np.exp(-0.5 * ((y[:, None] - y) / (0.5 * y.std() + 1e-9)) ** 2).sum(1)
     shift[order] = golden
     return 2 * width * shift * crowd / crowd.max()
-
-
-def _by_sex(
-    ax: Axes, x: np.ndarray, y: np.ndarray, female: np.ndarray, size: float = 7
-) -> None:
-    for _, code, color, marker in _SEXES:
-        ax.scatter(
-            x[female == code],
-            y[female == code],
-            s=size,
-            alpha=0.6,
-            edgecolors=color,
-            **marker,
-        )
 
 
 def _line(
@@ -295,32 +232,9 @@ def _color_ticks(ax: Axes, muscles: tuple[str, ...]) -> None:
         ax.plot(
             [k - 0.4, k + 0.4],
             [-0.02, -0.02],
-            color=_MUSCLE_COLOR[muscle],
+            color=MUSCLE_COLOR[muscle],
             linewidth=3,
             solid_capstyle="butt",
             clip_on=False,
             transform=ax.get_xaxis_transform(),
         )
-
-
-def _legend(figure: Figure, more: list, names: list[str]) -> None:
-    participants = [
-        Line2D(
-            [],
-            [],
-            linestyle="",
-            marker=marker["marker"],
-            markersize=3.5,
-            markeredgecolor=color,
-            markerfacecolor=marker["facecolors"],
-        )
-        for _, _, color, marker in _SEXES
-    ]
-    figure.legend(
-        [*participants, *more],
-        [*(s[0] for s in _SEXES), *names],
-        loc="outside upper right",
-        ncols=4,
-        frameon=False,
-    )
-    figure.text(0.005, 0.995, NOTICE, fontsize=6, color="0.4", va="top")

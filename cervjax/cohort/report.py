@@ -14,7 +14,8 @@ from cervjax.cohort.assembly import Cohort, Exclusion, assemble, modelled
 from cervjax.cohort.checks import check_cohort
 from cervjax.cohort.inputs import read_measurements, read_participants
 from cervjax.cohort.page import f_sentence, page
-from cervjax.cohort.plots import covariate_figure, muscles_figure, pairs_figure, save
+from cervjax.cohort.plot_style import save
+from cervjax.cohort.plots import covariate_figure, muscles_figure, pairs_figure
 from cervjax.cohort.repeated import GREENHOUSE_GEISSER
 from cervjax.cohort.repeats import read_repeats
 from cervjax.io.files import sha256_of_file, write_atomically

@@ -3,11 +3,14 @@
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float
 
 NUM_CORNERS = 8
 
 
-def random_corner_affine(key: Array, batch: int, scale: float = 0.1) -> Array:
+def random_corner_affine(
+    key: Array, batch: int, scale: float = 0.1
+) -> Float[Array, "b 4 4"]:
     """NiftyNet's in-network augmentation: a random affine per sample.
 
     The corners of the cube [-1, 1]^3 are multiplied elementwise by U(1 - scale, 1).
@@ -19,7 +22,7 @@ def random_corner_affine(key: Array, batch: int, scale: float = 0.1) -> Array:
     return corner_affine(factors)
 
 
-def corner_affine(factors: Array) -> Array:
+def corner_affine(factors: Float[Array, "b 8 3"]) -> Float[Array, "b 4 4"]:
     """Least-squares affine from the cube's corners to ``corners * factors``.
 
     Args:
@@ -35,12 +38,14 @@ def corner_affine(factors: Array) -> Array:
     return jnp.concatenate([top, bottom], 1)
 
 
-def invert_affine(affine: Array) -> Array:
+def invert_affine(affine: Float[Array, "b 4 4"]) -> Float[Array, "b 4 4"]:
     """Inverse of (b, 4, 4) transforms."""
     return jnp.linalg.inv(affine)
 
 
-def resample_affine(volume: Array, affine: Array) -> Array:
+def resample_affine(
+    volume: Float[Array, "b x y z c"], affine: Float[Array, "b 4 4"]
+) -> Float[Array, "b x y z c"]:
     """Trilinear resampling at ``affine @ (relative coordinates, 1)``.
 
     Relative coordinates run from -1 to 1 over each axis: index = (r + 1)(n - 1)/2.

@@ -7,10 +7,11 @@ before, and `ConstantMargin.restored` puts what they would have become back in.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float
 
 from cervjax.model.upsampling import Region
 
@@ -48,7 +49,7 @@ class ConstantMargin(NamedTuple):
     after: int
 
     @classmethod
-    def of(cls, layers: Sequence[Layer]) -> Self:
+    def of(cls, layers: Sequence[Layer]) -> "ConstantMargin":
         """The reach of layers, first to last."""
         stride, before, after = 1, 0, 0
         for layer in reversed(layers):
@@ -103,7 +104,9 @@ class ConstantMargin(NamedTuple):
                     "region or fewer flat voxels"
                 )
 
-    def restored(self, x: Array, spared: Sequence[int]) -> Array:
+    def restored(
+        self, x: Float[Array, "b _ _ _ c"], spared: Sequence[int]
+    ) -> Float[Array, "b _ _ _ c"]:
         """The output of the way as if nothing had been cut off its input.
 
         Args:

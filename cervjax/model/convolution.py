@@ -16,22 +16,24 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jaxtyping import Float
 
 Lowering = Literal["auto", "plain", "fast"]
 Padding = tuple[tuple[int, int], ...]
 Parts = tuple[Array, ...]
+Volume = Float[Array, "b x y z _"]
 
 _SLAB_FLOATS = 1 << 18  # temporaries of one slab: 1 MiB, what caches of two cores hold
 
 
 def convolve(
-    x: Array | Sequence[Array],
-    kernel: Array,
+    x: Volume | Sequence[Volume],
+    kernel: Float[Array, "k k k _ o"],
     *,
     stride: int = 1,
     dilation: int = 1,
     lowering: Lowering = "auto",
-) -> Array:
+) -> Float[Array, "b _ _ _ o"]:
     """Correlates with zeros outside, TensorFlow's "SAME" padding.
 
     Args:

@@ -3,7 +3,7 @@
 Parameter for parameter the network of Weber et al. 2021: 893,321 trainable numbers in
 97 tensors. Tensors are ``(batch, x, y, z, channel)``; channel 0 is in-phase, 1 is
 out-of-phase. "Functional" means linen: parameters and statistics are plain dicts that
-go into ``apply`` and come out of it. The only room that knows `flax.linen`.
+go into ``apply`` and come out of it. `flax.linen` is used in this module only.
 """
 
 import math
@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jaxtyping import Float
 
 from cervjax.anatomy import NUM_CLASSES
 from cervjax.model.affine import invert_affine, resample_affine
@@ -187,8 +188,8 @@ class Unit(nn.Module):
         )
         y = self.norm(self.features, name="norm")(y, train=train)
         y = nn.relu(y) if self.relu else y
-        # The original drops at inference too whenever keep_prob < 1; a random
-        # measurement helps nobody, so here dropout belongs to training.
+        # NiftyNet drops at inference too whenever keep_prob < 1. Measurements should
+        # not be random, so here dropout belongs to training.
         if train:
             y = self._drop(y, self.keep_prob, y.shape)
             y = self._drop(y, self.spatial_keep_prob, (1, 1, 1, 1, self.features))
@@ -318,8 +319,12 @@ class DenseVNet(nn.Module):
         self.head_bias = self.param("head_bias", nn.initializers.zeros, (a.classes,))
 
     def __call__(
-        self, x: Array, *, train: bool = False, affine: Array | None = None
-    ) -> Array:
+        self,
+        x: Float[Array, "b x y z 2"],
+        *,
+        train: bool = False,
+        affine: Float[Array, "b 4 4"] | None = None,
+    ) -> Float[Array, "b x y z classes"]:
         """Class logits of a batch of volumes.
 
         Args:
@@ -340,12 +345,12 @@ class DenseVNet(nn.Module):
 
     def half_resolution(
         self,
-        x: Array,
+        x: Float[Array, "b x y z 2"],
         *,
         train: bool = False,
         region: Region | None = None,
         flat: tuple[int, ...] = (0, 0, 0),
-    ) -> Array:
+    ) -> Float[Array, "b _ _ _ classes"]:
         """Logits before the last upsampling, (b, x/2, y/2, z/2, classes).
 
         Args:
@@ -431,7 +436,7 @@ def _moved(region: Region, origin: Sequence[int]) -> Region:
     )
 
 
-def average_pool(x: Array) -> Array:
+def average_pool(x: Float[Array, "b x y z c"]) -> Float[Array, "b _ _ _ c"]:
     """Means of 3x3x3 voxels at stride 2, over the voxels inside the volume.
 
     Separable; sizes are even, so a window starts on each even voxel and only the last

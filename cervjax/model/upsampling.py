@@ -12,6 +12,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jaxtyping import Float, Shaped
 
 _PART_FLOATS = 1 << 18
 
@@ -19,7 +20,9 @@ Region = tuple[tuple[int, int], ...]
 """First voxel and the one after the last, per axis."""
 
 
-def upsample(x: Array, factor: int) -> Array:
+def upsample(
+    x: Float[Array, "b x y z c"], factor: int
+) -> Float[Array, "b {factor}*x {factor}*y {factor}*z c"]:
     """(b, x, y, z, c) to the same at ``factor`` times the resolution."""
     for axis in (2, 3, 1):
         step = _next(x, axis) - x
@@ -47,7 +50,9 @@ def needed(region: Region, factor: int, sizes: tuple[int, ...]) -> Region:
 
 
 def map_fine_planes(
-    function: Callable[[Array], Any], logits: Array, along_z: Literal[1, 2] = 2
+    function: Callable[[Array], Any],
+    logits: Float[Array, "b x y z c"],
+    along_z: Literal[1, 2] = 2,
 ) -> Any:
     """Applies a voxel-wise function to logits at twice their resolution, part by part.
 
@@ -73,7 +78,9 @@ def map_fine_planes(
 
 
 def sum_fine_planes(
-    function: Callable[[Array, Array], Any], logits: Array, fine: Array
+    function: Callable[[Array, Array], Any],
+    logits: Float[Array, "b x y z c"],
+    fine: Shaped[Array, "b 2*x 2*y 2*z"],
 ) -> Any:
     """Adds up what a function gives for logits at twice their resolution and ``fine``.
 

@@ -23,7 +23,7 @@ _LEAST_BYTES_PER_VOXEL = 60
 
 def device() -> Any:
     """Where the network runs: the default device, or else the first."""
-    chosen = jax.config.read("jax_default_device")
+    chosen: Any = getattr(jax.config, "jax_default_device")  # noqa: B009 untyped
     if isinstance(chosen, str):
         return jax.devices(chosen)[0]
     return chosen or jax.devices()[0]

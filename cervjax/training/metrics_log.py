@@ -4,8 +4,6 @@
 resumed run writes the same file as one that was never stopped.
 """
 
-import csv
-import io
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cervjax.anatomy import MUSCLES
-from cervjax.io.files import write_atomically
+from cervjax.io.tables import as_text, read_rows, write_rows
 
 T = TypeVar("T")
 
@@ -60,11 +58,10 @@ def open_table(folder: Path, steps_done: int) -> "Table":
     """
     path, rows = folder / TABLE, []
     if path.exists() and steps_done:
-        with open(path, newline="") as stream:
-            rows = [r for r in csv.DictReader(stream) if _is_whole(r, steps_done)]
-    table = Table(path, rows)
-    write_atomically(path, table.write)
-    return table
+        found = read_rows(path, may_be_cut=True)  # a kill may cut the last
+        rows = [r for _, r in found if _was_done(r, steps_done)]
+    write_rows(path, rows, COLUMNS)
+    return Table(path, rows)
 
 
 @dataclass(frozen=True)
@@ -83,10 +80,8 @@ class Table:
         """Adds one row to the file."""
         text = {k: _text(row.get(k, "")) for k in COLUMNS}
         self.rows.append(text)
-        buffer = io.StringIO()
-        csv.DictWriter(buffer, COLUMNS, lineterminator="\n").writerow(text)
         with open(self.path, "a") as stream:
-            stream.write(buffer.getvalue())
+            stream.write(as_text([text], COLUMNS))
 
     def series(self, split: str, column: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps and values of a column; missing values are NaN."""
@@ -94,18 +89,10 @@ class Table:
         values = [float(r[column]) if r[column] else np.nan for r in rows]
         return np.array([int(r["step"]) for r in rows]), np.array(values)
 
-    def write(self, path: Path) -> None:
-        """Writes all rows to a new file."""
-        with open(path, "w") as stream:
-            writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
 
-
-def _is_whole(row: Mapping[str, Any], steps_done: int) -> bool:
-    """Whether a row was written whole (a kill may cut one) and is not of the future."""
-    whole = len(row) == len(COLUMNS) and None not in row.values()
-    return whole and row["step"].isdigit() and int(row["step"]) <= steps_done
+def _was_done(row: Mapping[str, str], steps_done: int) -> bool:
+    """Whether a row is not of the future."""
+    return row["step"].isdigit() and int(row["step"]) <= steps_done
 
 
 def _text(value: Any) -> str:

@@ -21,6 +21,8 @@ from cervjax.cohort.plots import covariate_figure, muscles_figure, pairs_figure
 from cervjax.cohort.report import analyse_cohort
 from cervjax.phantom.subject import draw_change, draw_subject
 
+pytestmark = pytest.mark.xdist_group("cohort_report")
+
 HEADER = ["scan", "label", "muscle", "side", "mfi_percent", "volume_ml", "voxels"]
 
 

@@ -40,7 +40,7 @@ def places_between(size: int, count: int, *, start: float, step: int) -> Places:
     """Where a scan's voxels lie among logits, along an axis.
 
     The first and last voxels of scan and volume lie on each other, as in
-    `preprocess.resample`.
+    `resampling.resample`.
 
     Args:
         size: voxels of the volume that the network saw, without margin.

@@ -82,7 +82,7 @@ def half_region(sizes: tuple[int, ...], margin: tuple[int, ...]) -> Region:
 
 
 def _in_turn(run: Callable[[Array], Array]) -> Array:
-    """Both answers, one after the other: compiled once, and in the memory of one."""
+    """What ``run`` gives for False and True: compiled once, in the memory of one."""
     return lax.map(run, jnp.array([False, True]))
 
 

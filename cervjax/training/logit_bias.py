@@ -97,7 +97,7 @@ def fit_logit_bias(
     tried: list[tuple[np.ndarray, np.ndarray]] = []  # shifts, log ratio over target
     for number in range(rounds):
         ratios = [_volume_ratio(case, shift, snap) for case in cases]
-        ratio = np.nanmean(ratios, axis=0)
+        ratio = _mean_of_known(np.array(ratios), axis=0)
         excess = np.log(np.maximum(ratio, 1e-3) / targets)
         log(f"round {number}: mean volume ratios {ratio.round(3)}")
         if tried:
@@ -108,6 +108,7 @@ def fit_logit_bias(
         step = np.clip(-np.nan_to_num(excess) / slope, -1.0, 1.0)
         if number == 0:
             step = np.copysign(np.maximum(np.abs(step), FIRST_MOVE), step)
+        step = np.where(np.isfinite(excess), step, 0)  # not of an absent muscle
         shift = np.clip(shift + step, -LARGEST_SHIFT, LARGEST_SHIFT)
     shift, excess = min(tried, key=lambda pair: float(np.nanmax(np.abs(pair[1]))))
     variables: dict[str, Any] = jax.tree.map(np.array, weights.variables)
@@ -144,4 +145,13 @@ def _volume_ratio(case: _Case, shift: np.ndarray, snap_slice_ends: bool) -> np.n
     labels = decode(logits, case.places, snap_slice_ends).labels
     counts = np.bincount(labels.reshape(-1), minlength=NUM_CLASSES)
     reference = np.where(case.reference > 0, case.reference, np.nan)
-    return np.nanmean((counts / reference)[1:].reshape(MUSCLE_PAIRS, 2), axis=1)
+    ratios = (counts / reference)[1:].reshape(MUSCLE_PAIRS, 2)
+    return _mean_of_known(ratios, axis=1)
+
+
+def _mean_of_known(values: np.ndarray, axis: int) -> np.ndarray:
+    """The mean of what is not NaN; NaN where nothing is, as of an absent muscle."""
+    known = np.isfinite(values)
+    number = known.sum(axis)
+    total = np.where(known, values, 0).sum(axis)
+    return np.where(number > 0, total / np.maximum(number, 1), np.nan)

@@ -737,13 +737,13 @@ def test_workers_give_the_same_batches(trio):
 
 def test_few_batches_are_read_ahead(trio, monkeypatch):
     """grain's own default would hold 500."""
-    cuts, cut = [], data._cut
+    cuts, cut = [], Cut.__call__
 
-    def counted(volume, rng, **options):
+    def counted(self, volume, rng):
         cuts.append(volume)
-        return cut(volume, rng, **options)
+        return cut(self, volume, rng)
 
-    monkeypatch.setattr(data, "_cut", counted)
+    monkeypatch.setattr(Cut, "__call__", counted)
     take(windows(trio, seed=0, buffer=3, **OPTIONS | {"batch_size": 2}), 2)
     assert 4 <= len(cuts) <= 2 * (2 + 3 + 2)
 

@@ -78,8 +78,8 @@ def load_weights(path: str | Path, landmarks: str | Path | None = None) -> Weigh
         path = beside
     if landmarks is not None:
         raise WeightsError(
-            f"{path}: landmarks go with a checkpoint of NiftyNet's own only; this card "
-            "has its own: leave out --landmarks"
+            f"{path}: landmarks go with a NiftyNet checkpoint only, and these weights "
+            "have their own in their card: leave out --landmarks"
         )
     if prefix is not None:
         return _load_checkpoint(prefix, path)

@@ -219,7 +219,6 @@ def test_a_checkpoint_and_back_loses_nothing(tmp_path, capsys):
         weights = load_weights(path)
         assert weights.card == shipped.card and weights.sha256 == shipped.sha256
         assert same(weights.variables, shipped.variables)
-    assert again.read_bytes() == SHIPPED.read_bytes()
     with pytest.raises(WeightsError, match="leave out --landmarks"):
         load_weights(prefix, prefix.parent / LANDMARKS_NAME)
 

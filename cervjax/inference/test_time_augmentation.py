@@ -18,7 +18,7 @@ from cervjax.anatomy import LEFT_RIGHT_PERMUTATION
 from cervjax.inference.types import Size
 from cervjax.model.card import Tta
 from cervjax.model.dense_vnet import DenseVNet
-from cervjax.model.upsampling import Region, needed
+from cervjax.model.region import Region, needed
 
 
 def logit_steps(tta: Tta) -> Size:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from cervjax.model.upsampling import Region
+from cervjax.model.region import Region
 
 
 class Layer(NamedTuple):

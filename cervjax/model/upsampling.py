@@ -16,9 +16,6 @@ from jaxtyping import Float, Shaped
 
 _PART_FLOATS = 1 << 18
 
-Region = tuple[tuple[int, int], ...]
-"""First voxel and the one after the last, per axis."""
-
 
 def upsample(
     x: Float[Array, "b x y z c"], factor: int
@@ -30,23 +27,6 @@ def upsample(
         shape = (*x.shape[:axis], x.shape[axis] * factor, *x.shape[axis + 1 :])
         x = jnp.stack(parts, axis + 1).reshape(shape)
     return x
-
-
-def needed(region: Region, factor: int, sizes: tuple[int, ...]) -> Region:
-    """The coarse voxels that ``region`` of an upsampled volume depends on.
-
-    Upsampling just these, a repeated edge then stands for a voxel that exists only
-    outside ``region``.
-
-    Args:
-        region: at the fine resolution.
-        factor: of the upsampling.
-        sizes: of the whole coarse volume.
-    """
-    return tuple(
-        (first // factor, min((stop - 1) // factor + 2, size))
-        for (first, stop), size in zip(region, sizes, strict=True)
-    )
 
 
 def map_fine_planes(

@@ -16,7 +16,8 @@ from cervjax.model.affine import (
     random_corner_affine,
     resample_affine,
 )
-from cervjax.model.dense_vnet import BatchNorm, DenseVNet, Unit, average_pool
+from cervjax.model.dense_vnet import DenseVNet
+from cervjax.model.layers import BatchNorm, Unit, average_pool
 from cervjax.model.niftynet_checkpoint import read_network, variable_names
 from cervjax.model.upsampling import upsample
 from cervjax.training.losses import dice, overlap_upsampled

@@ -16,7 +16,8 @@ from conftest import SMALL, network_variables
 from flax.traverse_util import flatten_dict
 from jax.sharding import PartitionSpec as P
 
-from cervjax.model.dense_vnet import BatchNorm, DenseVNet
+from cervjax.model.dense_vnet import DenseVNet
+from cervjax.model.layers import BatchNorm
 from cervjax.model.niftynet_checkpoint import variable_names
 from cervjax.model.weights import load_weights
 from cervjax.training import parallel

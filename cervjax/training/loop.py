@@ -60,9 +60,13 @@ def train(
         Diverged: not finite; the last good checkpoint is kept.
         OSError: a file cannot be written; the last good checkpoint is kept.
     """
-    if not isinstance(config, ConfigDict):
-        config = load_config(config)
-    workdir = Path(workdir)
+    found = config if isinstance(config, ConfigDict) else load_config(config)
+    weights = None if init_from is None else Path(init_from)
+    return _train(found, Path(workdir), weights, log)
+
+
+def _train(config: ConfigDict, workdir: Path, init_from: Path | None, log: Log) -> int:
+    """Opens what a run needs, and runs the loop."""
     check(config)
     parallel.connect()
     parallel.check_batch(config.train.batch_size, config.train.accumulate)

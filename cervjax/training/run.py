@@ -108,7 +108,7 @@ def evaluate(run: Run, state: TrainState, step: int, best: Best) -> tuple[Best, 
             choosing, mean_dice = part, float(np.nan_to_num(row["dice_mean"]))
         text = f"Dice of {len(volumes)} {part} scan(s) {row['dice_mean']:.4f}"
         run.log(f"step {step}: {text}")
-        if run.written:
+        if run.written and labels is not None:
             table, events = run.written
             table.append(row)
             events.write(step, part, row)

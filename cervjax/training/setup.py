@@ -146,7 +146,8 @@ def like_state(config: ConfigDict) -> TrainState:
 
 def _draw(config: ConfigDict) -> dict[str, Any]:
     model = make_model(config).clone(axis_name=None, lowering="plain")
-    return model.init(jax.random.key(config.seed), jnp.zeros((1, 8, 8, 8, 2)))
+    variables: Any = model.init(jax.random.key(config.seed), jnp.zeros((1, 8, 8, 8, 2)))
+    return variables
 
 
 def _create(config: ConfigDict, variables: dict[str, Any]) -> TrainState:

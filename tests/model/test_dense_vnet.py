@@ -84,6 +84,7 @@ def test_logits_and_every_layer_equal_niftynets(golden, variables):
     )
 
 
+@pytest.mark.slow
 def test_batch_statistics_equal_niftynets(golden, step):
     data = np.load(golden / "net_small" / "train_mode.npz")
     (_, (half, state)), _ = step(data["input"], np.zeros(data["input"].shape[:4], int))

@@ -76,6 +76,7 @@ def tree_max_difference(a, b):
     return max(jax.tree.leaves(jax.tree.map(lambda x, y: np.abs(x - y).max(), a, b)))
 
 
+@pytest.mark.slow
 def test_three_steps_equal_niftynets(golden):
     """Losses, parameters and statistics of genuine Adam steps, on two devices.
 

@@ -17,6 +17,7 @@ from cervjax.inference.types import Settings
 from cervjax.model.dense_vnet import DenseVNet
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tta", [1, 4])
 def test_memory_estimate_is_the_compilers(tta):
     shape = (96, 64, 32)

@@ -147,7 +147,9 @@ def test_padding_is_not_computed_plane_by_plane(shape, padding, mode):
     np.testing.assert_allclose(spared.confidence, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("margin", [(8, 8, 2), (0, 0, 0)])
+@pytest.mark.parametrize(
+    "margin", [(8, 8, 2), pytest.param((0, 0, 0), marks=pytest.mark.slow)]
+)
 def test_test_time_augmentation_averages_logits(margin):
     """Against the mirror and the move written out on whole, uncut volumes."""
     variables = network_variables(5, SMALL)

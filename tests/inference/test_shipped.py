@@ -77,6 +77,7 @@ def test_a_mirrored_scan_gives_the_mirrored_result(results):
         assert abs(one - other) < 0.005 * min(one, total / 14)
 
 
+@pytest.mark.slow
 def test_the_limits_are_told_once(tmp_path, two_blobs, capsys):
     scans = save_pair(tmp_path / "in", two_blobs)
     main(["infer", str(scans), "-o", str(tmp_path / "out")])

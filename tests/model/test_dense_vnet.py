@@ -162,6 +162,7 @@ def test_only_known_parts_are_recomputed():
         DenseVNet(remat="all").init(jax.random.key(0), np.zeros((1, 8, 8, 8, 2)))  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.slow
 def test_first_gradients_equal_niftynets(golden, step):
     data = np.load(golden / "train_steps" / "dice.npz")
     labels = jnp.asarray(data["label"][..., 0], int)

@@ -153,6 +153,7 @@ def test_resuming_gives_the_same_bits(config, uninterrupted, tmp_path, stop_at, 
     assert_same(state_of(workdir), state_of(uninterrupted[0]))
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_leaves(config, uninterrupted, tmp_path):
     lines = Lines("step 4/8", terminate)
     assert loop.train(config, tmp_path / "run", log=lines) == loop.TERMINATED == 143
@@ -174,8 +175,16 @@ def scripted(monkeypatch, values):
 
 @pytest.mark.parametrize(
     ("patience", "dice", "name"),
-    [(0, (0.80000, 0.80006, 0.80012, 0.80018), "run-3"), (2, (0.8, 0.80006, 0.8), "")],
-    ids=["creeping", "patience"],
+    [
+        pytest.param(
+            0,
+            (0.80000, 0.80006, 0.80012, 0.80018),
+            "run-3",
+            id="creeping",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(2, (0.8, 0.80006, 0.8), "", id="patience"),
+    ],
 )
 def test_a_resumed_run_exports_the_same_weights(
     config, tmp_path, monkeypatch, patience, dice, name

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from cervjax.anatomy import MUSCLES
-from cervjax.evaluation.comparison import Pair, find_pairs
 from cervjax.evaluation.overlap import confusion, dice_per_label
+from cervjax.evaluation.pairs import Pair, find_pairs
 from cervjax.figures.quality import qc_figure, save_png
 from cervjax.io.dixon import read_scan
 from cervjax.io.labels import read_labels

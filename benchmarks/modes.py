@@ -1,4 +1,4 @@
-"""How far windows mode is from whole mode, in volumes and MFI.
+"""How far the sliding window is from whole mode, in volumes and MFI.
 
     python benchmarks/modes.py scans/ -o runs/modes --window 360 240 104 \\
         --window 240 176 104
@@ -32,7 +32,7 @@ def measured(
 
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description="Windows mode against whole mode")
+    parser = argparse.ArgumentParser(description="Sliding window against whole mode")
     parser.add_argument("scans", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--weights", type=Path)

@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cervjax.cli.main import main as cervjax
-from cervjax.evaluation.comparison import compare, find_pairs
+from cervjax.evaluation.comparison import compare
+from cervjax.evaluation.pairs import find_pairs
 from cervjax.evaluation.tables import by_muscle, column
 from cervjax.io.nifti import write_volume
 from cervjax.phantom.dataset import subject_of

@@ -4,6 +4,7 @@
 """
 
 import ast
+import importlib
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -173,3 +174,17 @@ def test_the_formatter_is_never_switched_off():
     switch = "fmt: " + "skip"
     files = [*(ROOT / "cervjax").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
     assert not [p for p in files if switch in p.read_text("utf-8")]
+
+
+def test_benchmarks_import_what_is_there():
+    """They are run by hand, so that a name that has moved would not be noticed."""
+    for path in sorted((ROOT / "benchmarks").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith(
+                "cervjax"
+            ):
+                module = importlib.import_module(str(node.module))
+                for alias in node.names:
+                    whole = f"{node.module}.{alias.name}"
+                    found = hasattr(module, alias.name) or whole in modules()
+                    assert found, f"{path.name}: {whole}"

@@ -18,8 +18,8 @@ demo: .venv/ready  ## the whole job on two digital necks, results in demo/out
 test: .venv/ready  ## the quick tests; those that need ../shared skip without it
 	$(PYTEST) -m "not slow"
 
-test-all: .venv/ready  ## all tests
-	$(PYTEST)
+test-all: .venv/ready  ## all tests, of programs compiled as for users
+	XLA_FLAGS= $(PYTEST)
 
 lint: .venv/ready  ## ruff and pyright
 	.venv/bin/ruff check .

@@ -15,8 +15,11 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="cervjax-tests-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], True)
 
-# Of programs that run but once, on little, compiling is the most; see `optimised`.
+# Of programs that run but once, on little, compiling is the most; see `optimised`. The
+# older of XLA's code generators compiles in a quarter of the time; `make test-all` tests
+# the newer, which users have.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 import jax
 import nibabel as nib
@@ -110,6 +113,14 @@ def optimised() -> Iterator[None]:
         yield
     finally:
         jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """An empty file for the picture of a scan, which takes longer than the scan."""
+    home = "cervjax.inference.result"
+    monkeypatch.setattr(f"{home}.qc_figure", lambda *args, **options: None)
+    monkeypatch.setattr(f"{home}.save_png", lambda figure, path: path.touch())
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ before and after its conversion: there the card lies beside the checkpoint.
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -141,13 +142,18 @@ def expected_shapes(
     architecture: Architecture = PUBLISHED,
 ) -> dict[str, tuple[int, ...]]:
     """Name and shape of every variable of a network."""
+    return dict(_shapes(architecture))
+
+
+@cache
+def _shapes(architecture: Architecture) -> tuple[tuple[str, tuple[int, ...]], ...]:
     size = (SIZE_MULTIPLE,) * 3
     example = jax.ShapeDtypeStruct((1, *size, INPUT_CHANNELS), np.float32)
     network = DenseVNet(architecture, lowering="plain")  # the quickest to trace
     tree = jax.eval_shape(network.init, jax.random.key(0), example)
     tree = {k: tree[k] for k in ("params", "batch_stats")}
     leaves: dict[str, Any] = flatten_dict(tree, sep="/")
-    return {name: leaf.shape for name, leaf in leaves.items()}
+    return tuple((name, leaf.shape) for name, leaf in leaves.items())
 
 
 def _load_file(file: Path) -> Weights:

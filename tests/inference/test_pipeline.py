@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from nibabel.orientations import (
     io_orientation,
     ornt_transform,
 )
+from PIL import Image
 
 import cervjax
 from cervjax.cli.main import main
@@ -31,6 +33,8 @@ from cervjax.io.pairing import find_scans
 from cervjax.io.scans import Scan
 from cervjax.measurement.scan import measure_scan
 from cervjax.model.weights import load_weights, save_weights
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 ALL_ORIENTATIONS = [
     np.array([(axes[i], signs >> i & 1 and -1 or 1) for i in range(3)], float)
@@ -304,8 +308,9 @@ def test_results_are_skipped_kept_and_refused(
 
 
 def test_side_car_tells_where_a_result_comes_from(
-    tmp_path, two_blobs, threshold_weights
+    tmp_path, two_blobs, threshold_weights, monkeypatch
 ):
+    monkeypatch.undo()  # with pictures
     scans, out = save_pair(tmp_path / "in", two_blobs), tmp_path / "out"
     infer(scans, "-o", out, "--weights", threshold_weights)
     sidecar = json.loads((out / "sub-1_dseg.json").read_text())
@@ -313,6 +318,8 @@ def test_side_car_tells_where_a_result_comes_from(
     assert set(sidecar["Identity"]["inputs_sha256"]) == {"in_phase", "out_phase"}
     assert sidecar["Identity"]["settings"]["mode"] == "whole"
     assert "Not for clinical use" in sidecar["Limits"]
+    with Image.open(out / "sub-1_qc.png") as picture:
+        assert min(picture.size) > 500
     assert set(sidecar["Seconds"]) == {
         "read",
         "prepare",
@@ -595,7 +602,7 @@ CASES = {
 )
 def test_niftynets_own_result_comes_out(case, golden, tmp_path):
     window, border, padding = CASES[case]
-    with optimised():
+    with optimised() if case == "e2e_full" else nullcontext():
         status = infer(
             golden / case / "images",
             "-o",

@@ -21,6 +21,8 @@ from cervjax.inference.types import Segmentation
 from cervjax.io.pairing import find_scans
 from cervjax.model.weights import load_weights
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 
 def table(path):
     with open(path, newline="") as stream:
@@ -243,8 +245,11 @@ def test_lines_tell_seconds_and_time_left(run, tmp_path, threshold_weights, caps
     assert any("on cpu" in line for line in lines)
 
 
-def test_segment_gives_the_commands_numbers(two_blobs, threshold_weights, tmp_path):
+def test_segment_gives_the_commands_numbers(
+    two_blobs, threshold_weights, tmp_path, monkeypatch
+):
     """The real network: a folder by the command, the same scan from Python."""
+    monkeypatch.undo()  # with pictures
     scans = save_pair(tmp_path / "in", two_blobs)
     by_command, by_python = tmp_path / "command", tmp_path / "python"
     weights = str(threshold_weights)

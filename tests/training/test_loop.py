@@ -19,11 +19,12 @@ from train_tiny import dice_of_parameters, tiny_config, write_cohort
 
 from cervjax.data.cache import DataError
 from cervjax.model.weights import load_weights, save_weights
-from cervjax.training import loop
+from cervjax.training import curve, loop
 from cervjax.training import run as running
 from cervjax.training.checkpoint import CheckpointMismatch, open_checkpoints
 from cervjax.training.config import ConfigError
 from cervjax.training.metrics_log import COLUMNS
+from cervjax.training.parallel import replicated
 from cervjax.training.run import Diverged, check_finite
 from cervjax.training.setup import initial_state
 
@@ -42,9 +43,21 @@ def config(cohort):
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
-    """A quick evaluation; one compiled step for runs that differ in the rest."""
+    """A quick evaluation without pictures.
+
+    And one compiled step, and one network drawn, for runs that differ in the rest.
+    """
     make_body, parallel_step = loop.make_body, loop.parallel.parallel_step
-    bodies = {}
+    bodies, drawn = {}, {}
+
+    def initial(config, init_from, log):
+        if init_from is not None:
+            return initial_state(config, init_from, log)
+        parts = (config[p].to_json() for p in ("model", "optimizer"))
+        key = (*parts, config.train.average_decay, config.seed)
+        if key not in drawn:
+            drawn[key] = jax.device_get(initial_state(config, None, log))
+        return jax.device_put(drawn[key], replicated())
 
     def body(config):
         parts = ("augment", "domain_randomisation", "model", "optimizer")
@@ -57,6 +70,9 @@ def quick():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "dice_of_scans", dice_of_parameters)
+        patch.setattr(running, "draw_curve", lambda *args: None)
+        patch.setattr(running, "save_picture", lambda *args: None)
+        patch.setattr(loop, "initial_state", initial)
         patch.setattr(loop, "make_body", body)
         patch.setattr(loop.parallel, "parallel_step", functools.cache(parallel_step))
         yield
@@ -112,14 +128,17 @@ def assert_same(one, other):
 @pytest.fixture(scope="module")
 def uninterrupted(cohort, quick, tmp_path_factory):
     workdir, lines = tmp_path_factory.mktemp("runs") / "run", Lines()
-    assert loop.train(tiny_config(cohort), workdir, log=lines) == loop.OK
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "draw_curve", curve.draw_curve)
+        patch.setattr(running, "save_picture", curve.save_picture)
+        assert loop.train(tiny_config(cohort), workdir, log=lines) == loop.OK
     return workdir, lines
 
 
 def test_the_work_directory_holds_what_it_should(uninterrupted):
     workdir, lines = uninterrupted
-    with Image.open(workdir / "curve.png") as curve:
-        assert curve.size[0] > 800
+    with Image.open(workdir / "curve.png") as picture:
+        assert picture.size[0] > 800
     assert list((workdir / "events").glob("events.*"))
     assert (workdir / "pictures" / "validation-000008.png").exists()
     assert json.loads((workdir / "config.json").read_text())["seed"] == 0

@@ -16,8 +16,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], True)
 
 # Of programs that run but once, on little, compiling is the most; see `optimised`. The
-# older of XLA's code generators compiles in a quarter of the time; `make test-all` tests
-# the newer, which users have.
+# older of XLA's code generators compiles four times as fast; `make test-all` tests the
+# newer one, which users have.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 

@@ -9,8 +9,9 @@ What is called loads JAX when it is first used; ``import cervjax`` alone is quic
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from cervjax.about import NOTICE, __version__
 
 if TYPE_CHECKING:
     from cervjax.evaluation.comparison import evaluate
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["NOTICE", "Result", "evaluate", "load_weights", "measure", "segment"]
 __all__ += ["train", "__version__"]
 
-NOTICE = "Research use only. Not for clinical use."
-"""Carried by every output."""
-
 _HOMES = {
     "Result": "cervjax.inference.result",
     "evaluate": "cervjax.evaluation.comparison",
@@ -33,11 +31,6 @@ _HOMES = {
     "segment": "cervjax.inference.front",
     "train": "cervjax.training.loop",
 }
-
-try:
-    __version__ = version("cervjax")
-except PackageNotFoundError:  # a bare checkout on the path
-    __version__ = "0+unknown"
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cervjax import __version__
+from cervjax.about import __version__
 from cervjax.cli.flags import (
     OK,
     SOME_FAILED,

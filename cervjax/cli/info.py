@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cervjax import __version__
+from cervjax.about import __version__
 from cervjax.cli.flags import OK, cache_folder, use_device
 
 HELP = "versions, devices, memory, cache folder and the shipped weights"

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import shtab
 
-from cervjax import NOTICE, __version__
+from cervjax.about import NOTICE, __version__
 from cervjax.cli import (
     cohort,
     convert,

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cervjax import NOTICE
+from cervjax.about import NOTICE
 from cervjax.anatomy import MUSCLES
 from cervjax.cohort.analysis import Outcome, Rows
 from cervjax.cohort.assembly import Cohort, modelled

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cervjax import NOTICE, __version__
+from cervjax.about import NOTICE, __version__
 from cervjax.cohort.analysis import MFI, VOLUME, Outcome, Rows, analyse
 from cervjax.cohort.assembly import Cohort, Exclusion, assemble, modelled
 from cervjax.cohort.checks import check_cohort

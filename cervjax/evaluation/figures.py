@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cervjax import NOTICE
+from cervjax.about import NOTICE
 from cervjax.evaluation.agreement import agreement
 from cervjax.evaluation.tables import ORDER, Row, by_muscle, column
 from cervjax.figures.style import new_figure

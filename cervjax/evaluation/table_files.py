@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cervjax import NOTICE
+from cervjax.about import NOTICE
 from cervjax.anatomy import MUSCLES
 from cervjax.evaluation.overlap import MEASURES
 from cervjax.evaluation.surface_distance import SURFACE_MEASURES

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cervjax import NOTICE
+from cervjax.about import NOTICE
 from cervjax.figures.checks import check_installed
 from cervjax.figures.meshes import Mesh
 from cervjax.figures.style import Palette, muscle_color

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from cervjax import NOTICE
+from cervjax.about import NOTICE
 from cervjax.anatomy import MUSCLES, Muscle
 from cervjax.figures.style import (
     DPI,

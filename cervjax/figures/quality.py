@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from cervjax import NOTICE
+from cervjax.about import NOTICE
 from cervjax.anatomy import MUSCLES
 from cervjax.figures.checks import check_labels, check_spacing
 from cervjax.figures.style import (

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from cervjax import NOTICE, __version__
+from cervjax.about import NOTICE, __version__
 from cervjax.figures.quality import qc_figure, save_png
 from cervjax.inference import results
 from cervjax.inference.memory import device_name

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cervjax import __version__
+from cervjax.about import __version__
 from cervjax.anatomy import itksnap_labels, slicer_colors
 from cervjax.io.files import sha256_of_file, write_atomically
 from cervjax.io.tables import write_rows

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from cervjax import NOTICE
+from cervjax.about import NOTICE
 from cervjax.anatomy import MUSCLES
 from cervjax.model.dense_vnet import PUBLISHED, Architecture
 from cervjax.preprocessing.pipeline import Recipe

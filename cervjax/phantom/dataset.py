@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cervjax import __version__
+from cervjax.about import __version__
 from cervjax.io.files import write_atomically
 from cervjax.phantom.neck import build_neck, with_mfi
 from cervjax.phantom.protocol import TIERS, Tier

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from cervjax import __version__
+from cervjax.about import __version__
 from cervjax.data.dataset import Landmarks, TrainSet, cache_folder, load_train_set
 from cervjax.io.files import write_atomically
 from cervjax.model.weights import load_weights

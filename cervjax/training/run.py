@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cervjax import NOTICE, __version__
+from cervjax.about import NOTICE, __version__
 from cervjax.data.cache import Volume
 from cervjax.data.dataset import TrainSet
 from cervjax.model.card import SYNTHETIC, ModelCard

@@ -39,7 +39,7 @@ class Paths(NamedTuple):
     page: Path
 
 
-class Problem(NamedTuple):
+class NotDrawn(NamedTuple):
     """What could not be drawn.
 
     Attributes:
@@ -79,7 +79,7 @@ def write_figures(
     palette: Palette = "sides",
     page: bool = True,
     log: Callable[[str], object] = print,
-) -> list[Problem]:
+) -> list[NotDrawn]:
     """Draws both figures for each scan of a folder that has a mask.
 
     A figure that cannot be drawn, such as figure 1 of a mask that does not tell the
@@ -108,7 +108,7 @@ def write_figures(
     look = _Look(width_mm, palette, page)
     _check(look)
     scans, unpaired = find_scans(folder)
-    problems = [Problem(p.scan, f"{p.message}; {p.hint}") for p in unpaired]
+    problems = [NotDrawn(p.scan, f"{p.message}; {p.hint}") for p in unpaired]
     found = find_masks(masks, scans)
     without = [scan.name for scan in scans if not found[scan.name]]
     if len(without) == len(scans):
@@ -126,7 +126,7 @@ def write_figures(
             log(f"{scan.name}: no mask, left out")
             continue
         wrong = _draw(scan, found[scan.name], out, look)
-        problems += [Problem(scan.name, message) for message in wrong]
+        problems += [NotDrawn(scan.name, message) for message in wrong]
         for message in wrong or ["drawn"]:
             log(f"{scan.name}: {message}")
     return problems

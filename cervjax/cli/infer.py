@@ -41,6 +41,30 @@ cervjax infer scans/ --dry-run"""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
+    _add_files(parser)
+    _add_network(parser)
+    _add_preprocessing(parser)
+    parser.add_argument(
+        "--measure-on",
+        choices=("echoes", "scanner"),
+        default="echoes",
+        help="fat from in-phase and out-of-phase, as the paper (default), "
+        "or from the scanner's water and fat",
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="calibrated values beside the raw ones",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="compute results again"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the pairing only")
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    """What is read, and where the results go."""
     add_scan_flags(parser)
     parser.add_argument("-o", "--output", type=Path, help="folder for the results")
     parser.add_argument(
@@ -49,6 +73,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file, work directory or checkpoint (default: the package's own)",
     )
     parser.add_argument("--landmarks", type=Path, help="of a NiftyNet checkpoint")
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    """How the network is run."""
     parser.add_argument(
         "--mode", choices=("whole", "sliding_window"), help="default: the weights'"
     )
@@ -69,11 +97,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: the weights')",
     )
     parser.add_argument(
-        "--batch-size",
-        type=positive,
-        default=1,
-        help="windows at once (default 1)",
+        "--batch-size", type=positive, default=1, help="windows at once (default 1)"
     )
+    parser.add_argument("--max-memory-gb", type=float, help="for the network")
+    parser.add_argument(
+        "--device", choices=("cpu", "gpu", "tpu"), help="default: the best"
+    )
+
+
+def _add_preprocessing(parser: argparse.ArgumentParser) -> None:
+    """What else the weights' card has on the network's input."""
     add_triple(
         parser, "--padding", None, "voxels around the scan (default: the weights')"
     )
@@ -93,27 +126,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="no spline where the scan's grid is the network's already "
         "(default: the weights')",
     )
-    parser.add_argument("--max-memory-gb", type=float, help="for the network")
-    parser.add_argument(
-        "--measure-on",
-        choices=("echoes", "scanner"),
-        default="echoes",
-        help="fat from in-phase and out-of-phase, as the paper (default), "
-        "or from the scanner's water and fat",
-    )
-    parser.add_argument(
-        "--device", choices=("cpu", "gpu", "tpu"), help="default: the best"
-    )
-    parser.add_argument(
-        "--calibration",
-        type=Path,
-        metavar="FILE",
-        help="calibrated values beside the raw ones",
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="compute results again"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="print the pairing only")
 
 
 def run(args: argparse.Namespace) -> int:

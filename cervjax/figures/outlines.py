@@ -100,9 +100,7 @@ def levels_figure(
         add_title(paper, place, letter, found.level, f"slice {found.index}")
         panel = add_panel(figure, place)
         grey = (water[..., found.index] - low) / (high - low)
-        show_axial(panel, grey, step, box, "bicubic")
-        panel.set_aspect("auto")
-        _draw_outlines(panel, labels[..., found.index], step, palette)
+        _draw_slice(panel, grey, labels[..., found.index], step, box, palette)
         scale = (box[0][1] - box[0][0]) / place[2]  # patient per paper
         letters(panel, axial_places(box, 2.2 * scale))
         if found.index == shown[0]:
@@ -169,6 +167,20 @@ def _window(
     values = values[np.isfinite(values) & (values != 0)]
     low, high = np.percentile(values, (1, 99.5)) if values.size else (0.0, 1.0)
     return (float(low), float(high)) if high > low else (float(low) - 1, float(low) + 1)
+
+
+def _draw_slice(
+    panel: Axes,
+    grey: np.ndarray,
+    labels: np.ndarray,
+    spacing_mm: tuple[float, float],
+    box: Box,
+    palette: Palette,
+) -> None:
+    """A slice (x, y), 0 black and 1 white, under its muscles' outlines."""
+    show_axial(panel, grey, spacing_mm, box, "bicubic")
+    panel.set_aspect("auto")
+    _draw_outlines(panel, labels, spacing_mm, palette)
 
 
 def _draw_outlines(

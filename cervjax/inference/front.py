@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jax import Array
+from jaxtyping import Real
 
 from cervjax.inference.method import Method
 from cervjax.inference.result import Result, Segmented, Source, as_table
@@ -18,21 +20,23 @@ from cervjax.inference.segment import prepare_images, segment_prepared
 from cervjax.io.dixon import dixon_images
 from cervjax.io.files import sha256_of_file
 from cervjax.io.labels import read_labels
-from cervjax.io.nifti import NiftiImage, image_of_array, read_nifti
+from cervjax.io.nifti import NiftiImage, NiftiInput, image_of_array, read_nifti
 from cervjax.io.scans import explicit_scan
 from cervjax.measurement.calibration import Calibration, read_calibration
 from cervjax.measurement.scan import measure_scan
 from cervjax.model.weights import SHIPPED, Weights, load_weights
 
-Image = Any
+Image = NiftiInput | Real[Array | np.ndarray, "i j k"]
 """A path, a nibabel image, or an array (i, j, k) that comes with ``affine=``."""
+
+Affine = Real[Array | np.ndarray, "4 4"]
 
 
 def segment(
     in_phase: Image,
     out_phase: Image,
     *,
-    affine: np.ndarray | None = None,
+    affine: Affine | None = None,
     weights: Weights | str | Path | None = None,
     calibration: Calibration | str | Path | None = None,
     name: str | None = None,
@@ -87,7 +91,7 @@ def measure(
     in_phase: Image,
     out_phase: Image,
     *,
-    affine: np.ndarray | None = None,
+    affine: Affine | None = None,
 ) -> Any:
     """Fat infiltration and volume of muscles that are drawn already.
 
@@ -114,19 +118,19 @@ def measure(
     return as_table(rows)
 
 
-def _image(image: Image, affine: np.ndarray | None) -> Any:
+def _image(image: Image, affine: Affine | None) -> NiftiInput:
     """What `read_nifti` reads."""
-    if not isinstance(image, np.ndarray) and not hasattr(image, "__array__"):
+    if isinstance(image, NiftiInput):
         return image
     if affine is None:
         raise ValueError(
             "an array alone does not tell left from right: give affine=, the (4, 4) "
             "matrix from voxel index to scanner mm (image.affine in nibabel)"
         )
-    return image_of_array(np.asarray(image), affine)
+    return image_of_array(np.asarray(image), np.asarray(affine))
 
 
-def _read(image: Image, affine: np.ndarray | None) -> NiftiImage:
+def _read(image: Image, affine: Affine | None) -> NiftiImage:
     return read_nifti(_image(image, affine))
 
 
@@ -134,11 +138,11 @@ def _source(
     given: dict[str, Image], files: dict[str, NiftiImage], name: str | None
 ) -> Source:
     """Name and digests as the command has them, where all are files."""
-    if all(isinstance(image, str | Path) for image in given.values()):
-        scan = explicit_scan(*(Path(p) for p in given.values()), name=name)
-        paths = scan.files
-        digests = {role: sha256_of_file(path) for role, path in paths.items()}
-        return Source(scan.name, {k: str(p) for k, p in paths.items()}, digests)
+    paths = [Path(p) for p in given.values() if isinstance(p, str | Path)]
+    if len(paths) == len(given):
+        scan = explicit_scan(*paths, name=name)
+        digests = {role: sha256_of_file(path) for role, path in scan.files.items()}
+        return Source(scan.name, {k: str(p) for k, p in scan.files.items()}, digests)
     digests = {
         role: hashlib.sha256(image.data.tobytes() + image.affine.tobytes()).hexdigest()
         for role, image in files.items()

@@ -17,9 +17,9 @@ from cervjax.anatomy import MUSCLES, NUM_CLASSES
 from cervjax.io.filenames import MASK_ENDINGS, read_name, stem_of
 from cervjax.io.files import walk_once
 from cervjax.io.nifti import (
-    Nifti1Image,
     NiftiError,
     NiftiImage,
+    NiftiInput,
     check_same_grid,
     read_nifti,
 )
@@ -100,7 +100,7 @@ def find_labelled(root: str | Path) -> tuple[list[LabelledScan], list[Problem]]:
 
 
 def read_labels(
-    source: str | Path | Nifti1Image, grid: NiftiImage, *, may_be_empty: bool = False
+    source: NiftiInput, grid: NiftiImage, *, may_be_empty: bool = False
 ) -> UInt8[np.ndarray, "x y z"]:
     """Reads the labels of a scan, turned to RAS as its images are.
 

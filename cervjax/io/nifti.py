@@ -28,6 +28,9 @@ from cervjax.io.nifti_checks import NiftiError, checked_affine, checked_data, lo
 
 CORNER_TOLERANCE_MM = 0.1
 
+NiftiInput = str | Path | Nifti1Image
+"""What is read: a file, or an image of nibabel's."""
+
 _RAS = axcodes2ornt(("R", "A", "S"))
 
 
@@ -85,9 +88,7 @@ def image_of_array(
     return image
 
 
-def read_nifti(
-    source: str | Path | Nifti1Image, *, may_be_constant: bool = False
-) -> NiftiImage:
+def read_nifti(source: NiftiInput, *, may_be_constant: bool = False) -> NiftiImage:
     """Reads a 3-D NIfTI scan into RAS float32.
 
     Scale factors are applied; a slope of 0 or NaN means none (legal NIfTI).

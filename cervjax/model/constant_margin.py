@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jaxtyping import Float
 
 from cervjax.model.region import Region
+
+AnyArray = Array | np.ndarray
 
 
 class Layer(NamedTuple):
@@ -105,7 +108,7 @@ class ConstantMargin(NamedTuple):
                 )
 
     def restored(
-        self, x: Float[Array, "b _ _ _ c"], spared: Sequence[int]
+        self, x: Float[AnyArray, "b _ _ _ c"], spared: Sequence[int]
     ) -> Float[Array, "b _ _ _ c"]:
         """The output of the way as if nothing had been cut off its input.
 
@@ -117,6 +120,7 @@ class ConstantMargin(NamedTuple):
             (b, x, y, z, c), larger by ``2 * spared / stride`` along each axis.
         """
         start, end = self.outside
+        x = jnp.asarray(x)
         for axis, voxels in enumerate(spared, 1):
             if voxels:
                 n = x.shape[axis]

@@ -11,16 +11,19 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jaxtyping import Float, Shaped
 
+AnyArray = Array | np.ndarray
 _PART_FLOATS = 1 << 18
 
 
 def upsample(
-    x: Float[Array, "b x y z c"], factor: int
+    x: Float[AnyArray, "b x y z c"], factor: int
 ) -> Float[Array, "b {factor}*x {factor}*y {factor}*z c"]:
     """(b, x, y, z, c) to the same at ``factor`` times the resolution."""
+    x = jnp.asarray(x)
     for axis in (2, 3, 1):
         step = _next(x, axis) - x
         parts = [x + step * (k / factor) for k in range(factor)]
@@ -31,7 +34,7 @@ def upsample(
 
 def map_fine_planes(
     function: Callable[[Array], Any],
-    logits: Float[Array, "b x y z c"],
+    logits: Float[AnyArray, "b x y z c"],
     along_z: Literal[1, 2] = 2,
 ) -> Any:
     """Applies a voxel-wise function to logits at twice their resolution, part by part.
@@ -53,14 +56,14 @@ def map_fine_planes(
         values = function(_between(low, high, along_z).reshape(c, -1))
         return jax.tree.map(lambda v: v.reshape(b, 2, 2, along_z, ny, nz), values)
 
-    planes = logits.transpose(1, 4, 0, 2, 3)
+    planes = jnp.asarray(logits).transpose(1, 4, 0, 2, 3)
     return jax.tree.map(_from_parity, _map(slab, planes, _next(planes, 0)))
 
 
 def sum_fine_planes(
     function: Callable[[Array, Array], Any],
-    logits: Float[Array, "b x y z c"],
-    fine: Shaped[Array, "b 2*x 2*y 2*z"],
+    logits: Float[AnyArray, "b x y z c"],
+    fine: Shaped[AnyArray, "b 2*x 2*y 2*z"],
 ) -> Any:
     """Adds up what a function gives for logits at twice their resolution and ``fine``.
 
@@ -75,8 +78,8 @@ def sum_fine_planes(
     def slab(low: Array, high: Array, fine: Array) -> Any:
         return function(_between(low, high).reshape(c, b, -1), fine)
 
-    planes = logits.transpose(1, 4, 0, 2, 3)
-    fine = _to_parity(fine).reshape(nx, b, -1)
+    planes = jnp.asarray(logits).transpose(1, 4, 0, 2, 3)
+    fine = _to_parity(jnp.asarray(fine)).reshape(nx, b, -1)
     parts = _map(slab, planes, _next(planes, 0), fine)
     return jax.tree.map(lambda v: v.sum(0), parts)
 

@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from conftest import save_nifti, save_pair
+from jaxtyping import TypeCheckError
 
 import cervjax
 from cervjax.cli.main import main
@@ -276,6 +277,15 @@ def test_segment_gives_the_commands_numbers(
     assert np.nanmean(result.fat_fraction[inside]) == pytest.approx(40, abs=0.5)
     page = result._repr_html_()
     assert cervjax.NOTICE in page and "data:image/png" in page
+
+
+def test_shapes_are_part_of_the_types(two_blobs):
+    """Tests check them, see pyproject.toml; users are told by `read_nifti`."""
+    flat, affine = two_blobs.in_phase[..., 0], two_blobs.affine
+    with pytest.raises(TypeCheckError, match="parameter 'in_phase'"):
+        cervjax.segment(flat, two_blobs.out_phase, affine=affine)
+    with pytest.raises(TypeCheckError, match="parameter 'affine'"):
+        cervjax.measure(*[two_blobs.in_phase] * 3, affine=affine[:3])
 
 
 def test_what_segment_cannot_use_is_told(two_blobs, threshold_weights):

@@ -33,6 +33,7 @@ from cervjax.inference.memory import device_name
 from cervjax.inference.method import Method
 from cervjax.inference.pipeline import Listener, segment_scans
 from cervjax.inference.results import paths
+from cervjax.inference.stages import STAGES
 from cervjax.io.pairing import find_scans
 from cervjax.io.scans import Scan
 from cervjax.model.weights import Weights, load_weights, save_weights
@@ -200,7 +201,7 @@ def peak_memory_gb() -> float:
 
 
 def print_table(rows: list[dict], shape: tuple[int, ...]) -> None:
-    names = ("read", "preprocess", "network", "measure", "write")
+    names = STAGES
     print(
         f"\n{'':24}{'seconds':>9}" + "".join(f"{n:>11}" for n in names) + "   peak GB"
     )

@@ -5,7 +5,6 @@ that tells where they lie.
 """
 
 import hashlib
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from cervjax.inference.method import Method
 from cervjax.inference.result import Result, Segmented, Source, as_table
 from cervjax.inference.result import measured as measured_result
 from cervjax.inference.segment import prepare_images, segment_prepared
+from cervjax.inference.stages import Stopwatch
 from cervjax.io.dixon import dixon_images
 from cervjax.io.files import sha256_of_file
 from cervjax.io.labels import read_labels
@@ -67,22 +67,24 @@ def segment(
     method = Method.of_weights(weights, calibration, **settings)
     given = {"in_phase": in_phase, "out_phase": out_phase}
 
-    started = time.perf_counter()
+    watch = Stopwatch()
+    watch.begin("read")
     files = {role: _read(image, affine) for role, image in given.items()}
     images = dixon_images(files, measure_on=method.settings.measure_on)
     source = _source(given, files, name)
-    read = time.perf_counter()
+    watch.begin("prepare")
     prepared = prepare_images(images, method.recipe, method.settings)
-    ready = time.perf_counter()
+    watch.begin("compile")
     found, executed, warnings = segment_prepared(
-        prepared, images.in_phase.shape, weights, method.recipe, method.settings
+        prepared,
+        images.in_phase.shape,
+        weights,
+        method.recipe,
+        method.settings,
+        on_compiled=lambda: watch.begin("network"),
     )
-    seconds = {
-        "read": read - started,
-        "prepare": ready - read,
-        "network": time.perf_counter() - ready,
-    }
-    segmented = Segmented(found, executed, [*images.warnings, *warnings], seconds)
+    told = [*images.warnings, *warnings]
+    segmented = Segmented(found, executed, told, watch.stop())
     return measured_result(source, images, segmented, method)
 
 

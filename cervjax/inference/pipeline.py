@@ -3,7 +3,6 @@
 import errno
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -15,13 +14,12 @@ from cervjax.inference import results
 from cervjax.inference.method import Method
 from cervjax.inference.result import Segmented, Source, measured
 from cervjax.inference.segment import prepare_images, segment_prepared
+from cervjax.inference.stages import Stopwatch
 from cervjax.io.dixon import DixonImages, read_scan
 from cervjax.io.files import sha256_of_file
 from cervjax.io.scans import Problem, Scan
 from cervjax.preprocessing.pipeline import Prepared
 
-STAGES = ("read", "prepare", "network", "measure", "write")
-"""Of a scan, in this order."""
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -57,7 +55,7 @@ class Listener:
     Attributes:
         log: with a line for the user.
         on_failure: with each scan that has no result.
-        on_stage: with a scan's name and one of `STAGES` that begins; called from
+        on_stage: with a scan's name and one of `stages.STAGES` that begins; called from
             several threads.
         on_finished: with a scan's name and the seconds of its stages, none if it was
             skipped or has failed.
@@ -187,8 +185,8 @@ class _Stages:
 
     def read(self, scan: Scan) -> _Read | _Outcome:
         """Reads and prepares a scan, unless it has its result."""
-        started = time.perf_counter()
-        self.on_stage(scan.name, "read")
+        watch = self._watch(scan.name)
+        watch.begin("read")
         digests = {role: sha256_of_file(p) for role, p in scan.files.items()}
         notice = ""
         if not self.overwrite:
@@ -199,25 +197,28 @@ class _Stages:
         files = {role: str(path) for role, path in scan.files.items()}
         settings = self.method.settings
         images = read_scan(scan, measure_on=settings.measure_on)
-        read = time.perf_counter()
-        self.on_stage(scan.name, "prepare")
+        watch.begin("prepare")
         prepared = prepare_images(images, self.method.recipe, settings)
-        seconds = {"read": read - started, "prepare": time.perf_counter() - read}
+        seconds = watch.stop()
         source = Source(scan.name, files, digests)
         return _Read(source, images, prepared, seconds, notice)
 
+    def _watch(self, name: str) -> Stopwatch:
+        return Stopwatch(lambda stage: self.on_stage(name, stage))
+
     def draw(self, scan: _Read) -> _Drawn:
         """Runs the network."""
-        started = time.perf_counter()
-        self.on_stage(scan.source.name, "network")
+        watch = self._watch(scan.source.name)
+        watch.begin("compile")
         found, executed, warnings = segment_prepared(
             scan.prepared,
             scan.images.in_phase.shape,
             self.method.weights,
             self.method.recipe,
             self.method.settings,
+            on_compiled=lambda: watch.begin("network"),
         )
-        seconds = scan.seconds | {"network": time.perf_counter() - started}
+        seconds = scan.seconds | watch.stop()
         notices = [scan.notice] if scan.notice else []
         told = [*notices, *scan.images.warnings, *warnings]
         segmented = Segmented(found, executed, told, seconds)

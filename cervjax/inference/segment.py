@@ -1,6 +1,6 @@
 """One scan: tiling, network, decoding, slice ends, in this order."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ def segment_prepared(
     weights: Weights,
     recipe: Recipe,
     settings: Settings,
+    on_compiled: Callable[[], object] = lambda: None,
 ) -> tuple[Segmentation, Settings, list[str]]:
     """Labels and confidence of a prepared scan.
 
@@ -53,6 +54,7 @@ def segment_prepared(
         weights: the network.
         recipe: by which the scan was prepared.
         settings: how to run.
+        on_compiled: called when the network's program is there, before it runs.
 
     Returns:
         The segmentation, of ``shape``; the settings that were run, which are others
@@ -66,7 +68,11 @@ def segment_prepared(
     if settings.mode == "sliding_window":
         warnings += _window_warnings(image.shape[:3], weights, settings)
     forward = Forward(
-        weights.network, weights.variables, settings.tta, settings.batch_size
+        weights.network,
+        weights.variables,
+        settings.tta,
+        settings.batch_size,
+        on_compiled,
     )
     if settings.stitch == "logits":
         found = segment_volume(forward, image, settings, recipe.padding, shape)

@@ -36,12 +36,14 @@ class Forward:
         variables: parameters and statistics.
         tta: test-time augmentation, see `averaged_logits`.
         batch_size: windows in one call.
+        on_compiled: called when its program is there, before it runs.
     """
 
     network: DenseVNet
     variables: Mapping[str, Any]
     tta: Tta = 1
     batch_size: int = 1
+    on_compiled: Callable[[], object] = lambda: None
 
 
 class Logits(NamedTuple):
@@ -91,7 +93,7 @@ def stitched_logits(forward: Forward, image: np.ndarray, tiling: Tiling) -> Logi
         Of a single window, what its labels depend on; of several, the whole volume, 0
         where no window decides.
     """
-    found = _windows(_logits_of, forward, image, tiling)
+    found = _windows(averaged_logits, forward, image, tiling)
     if len(tiling.tiles) == 1 and any(tiling.margin):
         ((_, (values,)),) = found
         region = half_region(tiling.window, tiling.margin)
@@ -119,12 +121,19 @@ def _logits_in(kept: Box, steps: Size, shape: tuple[int, ...]) -> Box:
 
 
 def _windows(
-    run: Callable[..., tuple[Array, ...]],
+    run: Any,
     forward: Forward,
     image: np.ndarray,
     tiling: Tiling,
 ) -> Iterator[tuple[Tile, list[np.ndarray]]]:
-    """Each tile and what the network gives for it, a batch of windows at a time."""
+    """Each tile and what the network gives for it, a batch of windows at a time.
+
+    Args:
+        run: jitted, `averaged_logits` or of its form.
+        forward: the network.
+        image: float32 (x, y, z, 2).
+        tiling: of that image.
+    """
     flat = tiling.margin if is_constant(image, tiling.margin) else (0, 0, 0)
     extended = extend(image, tiling.shape)
     size = min(forward.batch_size, len(tiling.tiles))
@@ -136,17 +145,20 @@ def _windows(
         for tile in filled:
             spans = zip(tile.start, tiling.window, strict=True)
             windows.append(extended[tuple(slice(s, s + w) for s, w in spans)])
-        found = run(
-            forward.network,
-            forward.variables,
-            np.stack(windows),
-            margin=tiling.margin,
-            flat=flat,
-            tta=forward.tta,
-        )
-        arrays = [np.asarray(a) for a in found]
+        inputs = forward.network, forward.variables, np.stack(windows)
+        how = {"margin": tiling.margin, "flat": flat, "tta": forward.tta}
+        if at == 0:
+            _compile(run, inputs, how)
+            forward.on_compiled()
+        found = run(*inputs, **how)
+        arrays = [np.asarray(a) for a in jax.tree.leaves(found)]
         for i, tile in enumerate(group):
             yield tile, [a[i] for a in arrays]
+
+
+def _compile(run: Any, inputs: tuple[Any, ...], how: Mapping[str, Any]) -> None:
+    """Ahead of the call, which finds the program; quick if it was compiled before."""
+    run.lower(*inputs, **how).compile()
 
 
 @functools.partial(jax.jit, static_argnames=("network", "margin", "flat", "tta"))
@@ -172,9 +184,3 @@ def _labels_of(
     )
     labels, confidence = upsampled_labels(logits, 1 if tta == 4 else 2)
     return labels[:, *cut], confidence[:, *cut]
-
-
-def _logits_of(
-    network: DenseVNet, variables: Mapping[str, Any], batch: Array, **how: Any
-) -> tuple[Array]:
-    return (averaged_logits(network, variables, batch, **how),)

@@ -18,6 +18,7 @@ import cervjax
 from cervjax.cli.main import main
 from cervjax.inference import pipeline, results
 from cervjax.inference.method import Method
+from cervjax.inference.stages import STAGES
 from cervjax.inference.types import Segmentation
 from cervjax.io.pairing import find_scans
 from cervjax.model.weights import load_weights
@@ -35,7 +36,8 @@ def run(tmp_path, two_blobs, threshold_weights, monkeypatch):
     """Segments the scans of ``tmp_path / "in"`` into ``tmp_path / "out"``."""
     executed = {}
 
-    def draw(prepared, shape, weights, recipe, settings):
+    def draw(prepared, shape, weights, recipe, settings, on_compiled):
+        on_compiled()
         labels = np.zeros(shape, np.uint8)
         labels[30:40, 20:30, 8:14] = 9
         confidence = np.ones(shape, np.float32)
@@ -241,7 +243,7 @@ def test_lines_tell_seconds_and_time_left(run, tmp_path, threshold_weights, caps
     lines = capsys.readouterr().out.splitlines()
     (first,) = [line for line in lines if line.startswith("a: done in")]
     assert "1/2, about" in first and "left" in first
-    for stage in pipeline.STAGES:
+    for stage in STAGES:
         assert re.search(rf"{stage} \d+\.\d\d s", first)
     assert any("on cpu" in line for line in lines)
 

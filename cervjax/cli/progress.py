@@ -1,9 +1,10 @@
 """How far a batch of scans is: a bar on a terminal, lines elsewhere."""
 
 import contextlib
+import functools
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from cervjax.inference.pipeline import Failure, Listener
 from cervjax.inference.stages import STAGES
@@ -12,7 +13,6 @@ _SHARES = dict(zip(STAGES, (0.05, 0.15, 0.0, 0.6, 0.1, 0.1), strict=True))
 """Of a scan's work, for the bar; compiling is done for the first one."""
 
 
-# long: functions that share one bar and its counts
 @contextlib.contextmanager
 def scan_listener(
     total: int, *, quiet: bool = False, verbose: bool = False, debug: bool = False
@@ -47,53 +47,75 @@ def scan_listener(
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    shown = console.is_terminal and not quiet
-    started, stages, finished, counted = time.perf_counter(), {}, [], []
     with Progress(
         *columns,
         console=console,
         redirect_stdout=sys.stdout.isatty(),
-        disable=not shown,
+        disable=quiet or not console.is_terminal,
     ) as bar:
         task = bar.add_task("", total=total)
+        show = functools.partial(bar.update, task)
+        account = _Account(total, show, quiet=quiet, verbose=verbose, debug=debug)
+        yield Listener(
+            account.log, account.on_failure, account.on_stage, account.on_finished
+        )
 
-        def log(text: str) -> None:
-            if not quiet:
-                print(text, flush=True)
 
-        def show() -> None:
-            done = sum(map(_share_before, list(stages.values()))) + len(finished)
-            now = ", ".join(f"{name}: {stage}" for name, stage in list(stages.items()))
-            bar.update(task, completed=done, description=now)
+class _Account:
+    """How far each scan is; the methods are those of a `Listener`.
 
-        def on_stage(name: str, stage: str) -> None:
-            stages[name] = stage
-            show()
+    Args:
+        total: number of scans.
+        show: takes the bar's scans ``completed`` and its ``description``.
+        flags: of `scan_listener`.
+    """
 
-        def on_failure(failure: Failure) -> None:
-            text = f"FAILED {failure.scan}: {failure.error}"
-            if debug and failure.details:
-                text += f"\n{failure.details}"
-            print(text, file=sys.stderr, flush=True)
+    def __init__(self, total: int, show: Callable[..., object], **flags: bool):
+        self._total, self._show, self._flags = total, show, flags
+        self._started = time.perf_counter()
+        self._stages: dict[str, str] = {}
+        self._finished = self._counted = 0
+        self._compiling = 0.0
 
-        def on_finished(name: str, seconds: Mapping[str, float]) -> None:
-            stages.pop(name, None)
-            finished.append(name)
-            show()
-            if not seconds:
-                return
-            counted.append(name)
-            line = f"{name}: done in {sum(seconds.values()):.1f} s"
-            if verbose:
-                parts = ", ".join(f"{k} {s:.2f} s" for k, s in seconds.items())
-                line += f" ({parts})"
-            left = total - len(finished)
-            if left:
-                each = (time.perf_counter() - started) / len(counted)
-                line += f"; {len(finished)}/{total}, about {_told(left * each)} left"
-            log(line)
+    def log(self, text: str) -> None:
+        if not self._flags["quiet"]:
+            print(text, flush=True)
 
-        yield Listener(log, on_failure, on_stage, on_finished)
+    def on_failure(self, failure: Failure) -> None:
+        text = f"FAILED {failure.scan}: {failure.error}"
+        if self._flags["debug"] and failure.details:
+            text += f"\n{failure.details}"
+        print(text, file=sys.stderr, flush=True)
+
+    def on_stage(self, name: str, stage: str) -> None:
+        self._stages[name] = stage
+        self._update()
+
+    def on_finished(self, name: str, seconds: Mapping[str, float]) -> None:
+        self._stages.pop(name, None)
+        self._finished += 1
+        self._update()
+        if not seconds:
+            return
+        line = f"{name}: done in {sum(seconds.values()):.1f} s"
+        if self._flags["verbose"]:
+            parts = ", ".join(f"{k} {s:.2f} s" for k, s in seconds.items())
+            line += f" ({parts})"
+        self._counted += 1
+        self._compiling += seconds.get("compile", 0.0)
+        left = self._total - self._finished
+        if left:
+            # Compiling is done once, and tells nothing of the scans to come.
+            spent = time.perf_counter() - self._started - self._compiling
+            told = _told(left * spent / self._counted)
+            line += f"; {self._finished}/{self._total}, about {told} left"
+        self.log(line)
+
+    def _update(self) -> None:
+        under_way = list(self._stages.items())  # others may add to it meanwhile
+        done = self._finished + sum(_share_before(stage) for _, stage in under_way)
+        now = ", ".join(f"{name}: {stage}" for name, stage in under_way)
+        self._show(completed=done, description=now)
 
 
 def _share_before(stage: str) -> float:

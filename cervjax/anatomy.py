@@ -69,10 +69,24 @@ MUSCLES: tuple[Muscle, ...] = tuple(
 NUM_CLASSES = 1 + len(MUSCLES)
 """Background and 14 muscles."""
 
+LEVEL_CLASSES = {
+    level: NUM_CLASSES + i
+    for i, level in enumerate(("C2", "C3", "C4", "C5", "C6", "C7", "T1"))
+}
+"""Classes of the vertebral bodies, for networks that tell levels; never in a mask."""
+
 LEFT_RIGHT_PERMUTATION = np.array(
-    [0] + [m.label + (1 if m.side == "right" else -1) for m in MUSCLES], np.uint8
+    [0]
+    + [m.label + (1 if m.side == "right" else -1) for m in MUSCLES]
+    + list(LEVEL_CLASSES.values()),
+    np.uint8,
 )
 """``LEFT_RIGHT_PERMUTATION[label]`` is the same muscle on the other side."""
+
+
+def muscles_of(classes: np.ndarray) -> np.ndarray:
+    """The labels of muscles, 0-14, among a network's classes; bodies become 0."""
+    return np.where(classes < NUM_CLASSES, classes, 0).astype(np.uint8)
 
 
 def itksnap_labels() -> str:

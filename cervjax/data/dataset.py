@@ -17,6 +17,7 @@ from cervjax.data.cache import (
     learn_landmarks,
 )
 from cervjax.data.split import Split, check_disjoint, split_participants
+from cervjax.data.tissue_maps import MapFile
 from cervjax.io.labels import LabelledScan, find_labelled
 from cervjax.phantom.dataset import write_dataset
 from cervjax.preprocessing.histogram import read_landmarks
@@ -35,12 +36,14 @@ class TrainSet(NamedTuple):
         validation: of other participants; may be empty.
         recipe: the preprocessing, with landmarks.
         description: for the model card.
+        maps: tissue maps to train on, instead of volumes.
     """
 
     train: list[Volume]
     validation: list[Volume]
     recipe: Recipe
     description: str
+    maps: tuple[MapFile, ...] = ()
 
 
 def load_train_set(data: ConfigDict, landmarks: Landmarks | None, log: Log) -> TrainSet:

@@ -14,7 +14,6 @@ import jax
 import numpy as np
 from jax import Array
 
-from cervjax.anatomy import NUM_CLASSES
 from cervjax.inference.decode import upsampled_labels
 from cervjax.inference.test_time_augmentation import (
     averaged_logits,
@@ -101,7 +100,8 @@ def stitched_logits(forward: Forward, image: np.ndarray, tiling: Tiling) -> Logi
         return Logits(values, (x, y, z))
     steps = logit_steps(forward.tta)
     shape = tuple(n // step for n, step in zip(tiling.shape, steps, strict=True))
-    logits = np.zeros((*shape, NUM_CLASSES), np.float32)
+    classes = forward.network.architecture.classes
+    logits = np.zeros((*shape, classes), np.float32)
     for tile, (values,) in found:
         inside = _logits_in(tile.inside(), steps, values.shape)
         outside = tuple(

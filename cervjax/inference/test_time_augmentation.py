@@ -103,7 +103,8 @@ def _mirrored_logits(logits: Array, span: tuple[int, int], size: int) -> Array:
     """
     first, stop = span
     source = jnp.clip(size - jnp.arange(first, stop), first, stop - 1) - first
-    partner = jnp.asarray(LEFT_RIGHT_PERMUTATION.astype(int))
+    classes = logits.shape[-1]
+    partner = jnp.asarray(LEFT_RIGHT_PERMUTATION[:classes].astype(int))
     return logits[:, source][..., partner]
 
 

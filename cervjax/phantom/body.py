@@ -1,6 +1,6 @@
 """A subject's neck as a fine grid of tissues, in its own upright frame.
 
-The atlas' contours are deformed (see `deformation`), then every structure is filled,
+An anatomy's contours are deformed (see `deformation`), then every structure is filled,
 plane by plane.
 """
 
@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from cervjax.anatomy import MUSCLES
-from cervjax.phantom.atlas import LEVELS, level_bounds_mm, structures
-from cervjax.phantom.deformation import fit_deformation, offset, own_sizes
+from cervjax.phantom.atlas import LEVELS, Anatomy
+from cervjax.phantom.deformation import Drawn, fit_deformation, offset, own_sizes
+from cervjax.phantom.packing import pack_muscles
 from cervjax.phantom.subject import Subject
 from cervjax.phantom.tissues import CODES
 
@@ -41,20 +42,27 @@ class Body(NamedTuple):
     step_mm: np.ndarray
 
 
-def build_body(subject: Subject) -> Body:
-    """Builds the neck of a subject; takes about two seconds."""
+def build_body(subject: Subject, anatomy: Anatomy) -> Body:
+    """Builds the neck of a subject; takes about two seconds.
+
+    Args:
+        subject: size, build and fat.
+        anatomy: whose outlines are deformed.
+    """
+    structures = anatomy.structures
     z = _FIRST_MM[0] + STEP_MM[0] * np.arange(_SHAPE[0])
     rng = np.random.default_rng([*subject.seed, 10])
-    planes, contours = zip(*(s.at(z) for s in structures()), strict=True)
-    contours = own_sizes(subject, list(contours))
-    deform = fit_deformation(subject, rng, z, planes, contours)
+    planes, contours = zip(*(s.at(z) for s in structures), strict=True)
+    contours = own_sizes(subject, structures, list(contours))
+    drawn = Drawn(anatomy, z, planes, contours)
+    deform = fit_deformation(subject, rng, drawn)
     contours = [deform(xy, k) for xy, k in zip(contours, planes, strict=True)]
     tissue = np.zeros(_SHAPE, np.uint8)
     sheathed = False
-    for s, index, xy in zip(structures(), planes, contours, strict=True):
+    for s, index, xy in zip(structures, planes, contours, strict=True):
         if s.order >= _FIRST_MUSCLE and not sheathed:  # fascia never covers a muscle
             sheathed = True
-            for other, k, border in zip(structures(), planes, contours, strict=True):
+            for other, k, border in zip(structures, planes, contours, strict=True):
                 if other.tissue in _SHEATHED:
                     invested = other.tissue in _INVESTED
                     thick = subject.investing_fascia_mm if invested else FASCIA_MM
@@ -64,7 +72,8 @@ def build_body(subject: Subject) -> Body:
             xy = offset(xy, subject.gap_mm)
         over = _LOOSE if s.yields else None
         paint(tissue, index, xy, CODES[_tissue_name(s.name, s.tissue)], over)
-    _details(tissue, z, subject)
+    pack_muscles(tissue, _FIRST_MM, STEP_MM, subject)
+    _details(tissue, z, subject, anatomy)
     return Body(tissue, _FIRST_MM, STEP_MM)
 
 
@@ -118,13 +127,15 @@ def paint(
     np.copyto(box, np.uint8(code), where=inside)
 
 
-def _details(tissue: np.ndarray, z: np.ndarray, subject: Subject) -> None:
+def _details(
+    tissue: np.ndarray, z: np.ndarray, subject: Subject, anatomy: Anatomy
+) -> None:
     """Facet joints between the articular pillars, and a fused level if there is one."""
     marrow, cortical = CODES["marrow"], CODES["bone cortical"]
     y = _FIRST_MM[1] + STEP_MM[1] * np.arange(_SHAPE[1])
     x = np.abs(_FIRST_MM[2] + STEP_MM[2] * np.arange(_SHAPE[2]))
     lateral = (x > 9) & (x < 32)
-    bounds = level_bounds_mm()
+    bounds = anatomy.level_bounds_mm
     for name in LEVELS[:-1]:
         disc = bounds[name][0]
         joint = disc - 1.0 + 0.7 * (y + 13)  # the joint falls towards the back
@@ -133,7 +144,7 @@ def _details(tissue: np.ndarray, z: np.ndarray, subject: Subject) -> None:
         rows = np.flatnonzero((y > -26) & (y < -3))
         box = np.ix_(near, rows, np.flatnonzero(lateral))
         part, d = tissue[box], depth[np.ix_(near, rows)][..., None]
-        bony = (part == marrow) | (part == cortical)
+        bony = np.isin(part, [marrow, cortical])
         part[bony & (d < 2.2)] = cortical
         part[bony & (d < 0.8)] = CODES["cartilage"]
         tissue[box] = part

@@ -18,6 +18,7 @@ import numpy as np
 
 from cervjax.about import __version__
 from cervjax.io.files import write_atomically
+from cervjax.phantom.atlas import load_anatomy
 from cervjax.phantom.neck import build_neck, with_mfi
 from cervjax.phantom.protocol import TIERS, Tier
 from cervjax.phantom.records import Place, write_scan, write_tables
@@ -148,7 +149,7 @@ def _write_subject(folder: Path, cohort: _Cohort, index: int) -> str:
     missing = [k for k, place in places.items() if not place.record.exists()]
     if not missing:
         return subject.name
-    neck, change = build_neck(subject), draw_change(seed, subject)
+    neck, change = build_neck(subject, load_anatomy()), draw_change(seed, subject)
     for session in missing:
         drawn = subject.mfi_percent + (change if session == 2 else 0)
         scanned = neck if session == 1 else with_mfi(neck, drawn)

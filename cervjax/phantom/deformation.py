@@ -10,22 +10,38 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 from cervjax.anatomy import MUSCLES
-from cervjax.phantom.atlas import level_bounds_mm, structures
+from cervjax.phantom.atlas import Anatomy
+from cervjax.phantom.structure import Structure
 from cervjax.phantom.subject import Subject
 
 _SPINE = np.array([0.0, -8.0])  # x, y of the axis of what is bone-stiff
 _NODES_MM = 25.0  # distance of the warp's nodes
 _GRID_MM = ((-80.0, 80.0), (-125.0, 105.0), (-160.0, 160.0))  # of the warp: z, y, x
-_TABLE_1_Z = {
-    m.label: (level_bounds_mm()[m.levels[-1]][0], level_bounds_mm()[m.levels[0]][1])
-    for m in MUSCLES
-}
 
 
-def own_sizes(subject: Subject, contours: list[np.ndarray]) -> list[np.ndarray]:
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """An anatomy's contours on the planes of a grid.
+
+    Attributes:
+        anatomy: whose.
+        z_mm: of the planes.
+        planes: per structure, ``(k,)`` indices of its planes.
+        contours: per structure, ``(k, n, 2)`` x and y in mm.
+    """
+
+    anatomy: Anatomy
+    z_mm: np.ndarray
+    planes: Sequence[np.ndarray]
+    contours: Sequence[np.ndarray]
+
+
+def own_sizes(
+    subject: Subject, structures: Sequence[Structure], contours: list[np.ndarray]
+) -> list[np.ndarray]:
     """Airway, vessels and the fat under the skin in this subject's size."""
-    at = {s.name: i for i, s in enumerate(structures())}
-    for s, i in zip(structures(), range(len(contours)), strict=True):
+    at = {s.name: i for i, s in enumerate(structures)}
+    for s, i in zip(structures, range(len(contours)), strict=True):
         ratio = {"artery": subject.vessels, "vein": subject.vessels}.get(s.tissue, 1.0)
         if s.name == "airway":
             ratio = subject.airway
@@ -127,11 +143,7 @@ class Deformation:
 
 
 def fit_deformation(
-    subject: Subject,
-    rng: np.random.Generator,
-    z_mm: np.ndarray,
-    planes: Sequence[np.ndarray],
-    contours: Sequence[np.ndarray],
+    subject: Subject, rng: np.random.Generator, drawn: Drawn
 ) -> Deformation:
     """Draws the warp, and finds the growth that gives each muscle its area.
 
@@ -140,16 +152,19 @@ def fit_deformation(
     Args:
         subject: whose neck.
         rng: draws the warp.
-        z_mm: of the planes.
-        planes: per structure of the atlas, ``(k,)`` indices of its planes.
-        contours: per structure, ``(k, n, 2)`` x and y in mm.
+        drawn: the anatomy's contours.
     """
+    z_mm, bounds = drawn.z_mm, drawn.anatomy.level_bounds_mm
+    levels = {
+        m.label: (bounds[m.levels[-1]][0], bounds[m.levels[0]][1]) for m in MUSCLES
+    }
     nodes = [np.arange(low, high + 26, _NODES_MM) for low, high in _GRID_MM]
     warp = rng.normal(0, subject.warp_mm, (2, *map(len, nodes)))
     muscles, rows = [], []
-    for s, index, xy in zip(structures(), planes, contours, strict=True):
+    parts = zip(drawn.anatomy.structures, drawn.planes, drawn.contours, strict=True)
+    for s, index, xy in parts:
         if s.label and s.tissue == str(s.label):
-            low, high = _TABLE_1_Z[s.label]
+            low, high = levels[s.label]
             z = z_mm[index]
             keep = np.flatnonzero((z >= low) & (z <= high))[::4]
             rows.append((s.label - 1, index[keep], xy[keep]))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cervjax.anatomy import MUSCLES
+from cervjax.phantom.atlas import Anatomy
 from cervjax.phantom.body import Body, build_body
 from cervjax.phantom.infiltration import (
     HIGHEST_FRACTION,
@@ -34,6 +35,7 @@ class Neck(NamedTuple):
         texture: of the fat within the muscles.
         mean_fraction: ``(15,)`` mean fat fraction wanted of each label's muscle.
         subject: whose it is.
+        anatomy: whose outlines it was deformed from.
     """
 
     body: Body
@@ -41,6 +43,7 @@ class Neck(NamedTuple):
     texture: Texture
     mean_fraction: np.ndarray
     subject: Subject
+    anatomy: Anatomy
 
     @property
     def codes(self) -> np.ndarray:
@@ -57,15 +60,16 @@ class Neck(NamedTuple):
         return 100 * np.bincount(self.texture.label, value, 15) / count
 
 
-def build_neck(subject: Subject) -> Neck:
+def build_neck(subject: Subject, anatomy: Anatomy) -> Neck:
     """Builds the neck and sets the muscles' fat to the subject's MFI."""
-    body = build_body(subject)
+    body = build_body(subject, anatomy)
     neck = Neck(
         body,
         fat_fraction(body, subject),
         muscle_texture(body, subject),
         np.full(NUM_MUSCLES + 1, np.nan),
         subject,
+        anatomy,
     )
     return with_mfi(neck, subject.mfi_percent)
 
@@ -85,7 +89,7 @@ def with_mfi(neck: Neck, mfi: np.ndarray) -> Neck:
 
 def _calibrate(neck: Neck, wanted: np.ndarray) -> np.ndarray:
     """Mean fat fractions that give the wanted MFI, by the rule of `with_mfi`."""
-    sequence, pose = Sequence(), upright(neck.subject)
+    sequence, pose = Sequence(), upright(neck.subject, neck.anatomy)
     shape = (230, 190, 30)
     affine = np.diag([*PAPER_GRID_MM, 1.0])
     affine[:3, 3] = -np.array([115, 115, 15]) * PAPER_GRID_MM + (0.0, -6.0, 7.5)

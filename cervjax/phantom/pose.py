@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from cervjax.phantom.atlas import LEVELS, level_bounds_mm
+from cervjax.phantom.atlas import Anatomy
 from cervjax.phantom.subject import Subject
 
 Points = np.ndarray | float
@@ -26,6 +26,7 @@ class Pose(NamedTuple):
         shift_mm: ``(3,)`` where the centre of C5 lies in the scanner.
         lordosis_deg: added curvature, C2 to C7.
         level_heights: ``(7,)`` ratios, C2 to T1.
+        borders_mm: ``(8,)`` heights of the levels' borders in the anatomy.
         shoulder_mm: lift of the shoulders.
     """
 
@@ -33,26 +34,33 @@ class Pose(NamedTuple):
     shift_mm: np.ndarray
     lordosis_deg: float
     level_heights: np.ndarray
+    borders_mm: np.ndarray
     shoulder_mm: float
 
 
-def upright(subject: Subject) -> Pose:
+def upright(subject: Subject, anatomy: Anatomy) -> Pose:
     """The subject's own curvature and heights, straight in the scanner's centre."""
     return Pose(
         np.eye(3),
         np.zeros(3),
         subject.lordosis_deg,
         subject.level_heights,
+        anatomy.borders_mm,
         subject.shoulder_mm,
     )
 
 
 def draw_pose(
-    subject: Subject, rng: np.random.Generator, *, tilt_deg: float, shift_mm: float
+    subject: Subject,
+    anatomy: Anatomy,
+    rng: np.random.Generator,
+    *,
+    tilt_deg: float,
+    shift_mm: float,
 ) -> Pose:
     """Lays the subject down for one session: standard deviations as given."""
     angles = rng.normal(0, tilt_deg, 3) * (1.0, 0.5, 0.6)  # nodding most
-    return upright(subject)._replace(
+    return upright(subject, anatomy)._replace(
         rotation=Rotation.from_euler("xyz", angles, degrees=True).as_matrix(),
         shift_mm=rng.normal(0, shift_mm, 3),
         lordosis_deg=subject.lordosis_deg + rng.normal(0, 0.5 * tilt_deg),
@@ -103,8 +111,8 @@ def slice_levels(pose: Pose, affine: np.ndarray, shape: tuple[int, ...]) -> np.n
     """
     z = spine_height_mm(pose, affine, shape)
     level = np.zeros(shape[2], np.uint8)
-    for number, name in enumerate(LEVELS, 2):
-        low, high = level_bounds_mm()[name]
+    borders = pose.borders_mm
+    for number, (high, low) in enumerate(zip(borders, borders[1:], strict=False), 2):
         level[(z >= low) & (z < high)] = number
     return level
 
@@ -125,8 +133,7 @@ def spine_height_mm(
 
 def _levels(pose: Pose) -> tuple[np.ndarray, np.ndarray]:
     """Heights in this neck and in the atlas of the levels' borders, ascending."""
-    bounds = level_bounds_mm()
-    atlas = np.array([bounds["C2"][1], *(bounds[name][0] for name in LEVELS)])
+    atlas = pose.borders_mm
     here = np.r_[0, np.cumsum(np.diff(atlas) * pose.level_heights)]
     middle = np.interp(0.0, atlas[::-1], here[::-1])
     here = here - middle

@@ -36,7 +36,7 @@ class Sampled(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class _Lookup:
+class Lookup:
     """Codes of the neck at points of a scan's grid."""
 
     codes: np.ndarray
@@ -80,7 +80,7 @@ def sample(
     nx, ny, nz = grid.shape
     counts = np.maximum(np.ceil(grid.spacing_mm / (0.6, 0.6, 1.1)).astype(int), 1)
     points = [(np.arange(n) + 0.5) / n - 0.5 for n in counts]
-    look = _Lookup(codes, body, pose, grid.affine)
+    look = Lookup(codes, body, pose, grid.affine)
     mean = np.zeros((nz, ny, nx, table.shape[1]), np.float32)
     nearest = np.zeros((nz, ny, nx), np.uint8)
     share = np.zeros((nz, ny, nx), np.float32)
@@ -96,7 +96,7 @@ def sample(
     )
 
 
-def _box_of_body(look: _Lookup, k: int, ny: int, nx: int) -> tuple[slice, slice] | None:
+def _box_of_body(look: Lookup, k: int, ny: int, nx: int) -> tuple[slice, slice] | None:
     """Rows and columns of a slice that hold the neck, told by every sixth voxel."""
     coarse = look(k, np.arange(0, ny, 6.0), np.arange(0, nx, 6.0)) > 255
     if not coarse.any():
@@ -109,7 +109,7 @@ def _box_of_body(look: _Lookup, k: int, ny: int, nx: int) -> tuple[slice, slice]
 
 
 def _average(
-    look: _Lookup,
+    look: Lookup,
     k: int,
     box: tuple[slice, slice],
     points: list[np.ndarray],

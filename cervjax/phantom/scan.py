@@ -54,7 +54,13 @@ def make_scan(
         swap: whether the scanner exchanges water and fat somewhere; None to draw.
     """
     rng = np.random.default_rng(seed)
-    pose = draw_pose(neck.subject, rng, tilt_deg=tier.tilt_deg, shift_mm=tier.shift_mm)
+    pose = draw_pose(
+        neck.subject,
+        neck.anatomy,
+        rng,
+        tilt_deg=tier.tilt_deg,
+        shift_mm=tier.shift_mm,
+    )
     grid, sequence = draw_grid(tier, rng), draw_sequence(tier, rng)
     wraps = rng.random() < tier.wrap
     extra = round(0.06 * grid.shape[1]) if wraps else 0

@@ -52,6 +52,10 @@ class Subject(NamedTuple):
         girth, bone: ratios of width outside and inside the spine.
         fat_posterior, fat_lateral: ratios of the subcutaneous fat's thickness.
         gap_mm: by how much every muscle's border lies further out.
+        closing_mm: gaps between neighbouring muscles that are up to twice as wide are
+            filled by them, but for a thin plane.
+        plane_mm: thickness of these planes.
+        fatty_planes: whether the planes are fat, or fascia.
         investing_fascia_mm: thickness of the investing layer of the deep cervical
             fascia, which encloses TR and SCM.
         airway, vessels: ratios of radius.
@@ -76,6 +80,9 @@ class Subject(NamedTuple):
     fat_posterior: float
     fat_lateral: float
     gap_mm: float
+    closing_mm: float
+    plane_mm: float
+    fatty_planes: bool
     investing_fascia_mm: float
     airway: float
     vessels: float
@@ -114,6 +121,9 @@ def draw_subject(seed: int, index: int, *, pathology: bool = False) -> Subject:
         fused = int(rng.integers(1, 5)) if rng.random() < 0.3 else -1
     typical = float(np.sqrt(area.mean()))
     fascia = np.random.default_rng([seed, index, 5]).normal(1.0, 0.12)
+    packing = np.random.default_rng([seed, index, 6])
+    # Planes between muscles thicken with age, weight and wasting.
+    plane = 0.55 * np.exp(0.012 * (age - 34) + 0.8 * heavy + packing.normal(0, 0.35))
     return Subject(
         name=f"sub-{index + 1:04d}",
         sex="F" if female else "M",
@@ -127,6 +137,9 @@ def draw_subject(seed: int, index: int, *, pathology: bool = False) -> Subject:
         fat_posterior=float(np.exp(rng.normal(1.3 * heavy + 0.05 * female, 0.28))),
         fat_lateral=float(np.exp(rng.normal(1.3 * heavy + 0.10 * female, 0.28))),
         gap_mm=float(rng.uniform(-0.15, 0.38)),
+        closing_mm=float(packing.uniform(0.8, 3.0)),
+        plane_mm=float(np.clip(plane, 0.3, 2.0)),
+        fatty_planes=bool(packing.random() < 0.6),
         investing_fascia_mm=float(np.clip(fascia, 0.7, 1.3)),
         airway=float(np.exp(rng.normal(0, 0.15))),
         vessels=float(np.exp(rng.normal(0, 0.12))),

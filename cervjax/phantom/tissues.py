@@ -35,6 +35,9 @@ class Tissue(NamedTuple):
 
 
 _MUSCLE = Tissue(0.80, 1400, 26, 0.04)
+_MARROW = Tissue(0.72, 1200, 9, 0.42, 0.06)
+BODIES = ("C2", "C3", "C4", "C5", "C6", "C7", "T1")
+"""Vertebral bodies whose marrow is a tissue of its own, to tell the levels by."""
 
 TISSUES: dict[str, Tissue] = {
     "air": Tissue(0.0, 1000, 10, susceptibility_ppm=0.36),
@@ -51,7 +54,7 @@ TISSUES: dict[str, Tissue] = {
     "node": Tissue(0.85, 1200, 26, 0.06, 0.03),
     "nerve": Tissue(0.75, 1100, 22, 0.12),
     "bone cortical": Tissue(0.12, 400, 0.6, 0.0, susceptibility_ppm=-9.6),
-    "marrow": Tissue(0.72, 1200, 9, 0.42, 0.06),
+    "marrow": _MARROW,
     "cartilage": Tissue(0.65, 1100, 11, 0.03),
     "disc": Tissue(0.70, 1100, 16),
     "fascia": Tissue(0.45, 900, 6, 0.08),
@@ -61,6 +64,7 @@ TISSUES: dict[str, Tissue] = {
     "artery": Tissue(0.90, 350, 40),  # T1 of blood that flows in fresh
     "vein": Tissue(0.90, 750, 24),
     "lung": Tissue(0.15, 1300, 0.8, susceptibility_ppm=-2.5),
+    **{f"marrow {level}": _MARROW for level in BODIES},
 }
 """By name; the muscles that are segmented go by their labels, ``"1"`` to ``"14"``."""
 

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Real
 
+from cervjax.preprocessing.foreground import whiten_foreground
 from cervjax.preprocessing.histogram import (
     CHANNELS,
     DILATIONS,
@@ -23,6 +24,7 @@ from cervjax.preprocessing.histogram import (
 )
 from cervjax.preprocessing.resampling import SpacingMm, resample, resampled_shape
 
+Normalisation = Literal["histogram", "foreground"]
 PaddingMode = Literal["minimum", "zero"]
 
 
@@ -43,6 +45,8 @@ class Recipe:
             from corner to corner, it then reads every voxel at its own place, and adds
             rounding noise, which may count as foreground in air that was exactly zero.
             NiftyNet leaves it out only where the spacings are equal to the last bit.
+        normalisation: "histogram" (NiftyNet: landmarks, then whitening) or
+            "foreground" (whitening over what is not air, see `whiten_foreground`).
     """
 
     landmarks: Landmarks = field(default_factory=dict)
@@ -52,6 +56,7 @@ class Recipe:
     cutoff: tuple[float, float] = (0.001, 1.0)
     keep_last_plane: bool = False
     skip_fitting_grid: bool = False
+    normalisation: Normalisation = "histogram"
 
 
 class Prepared(NamedTuple):
@@ -89,6 +94,8 @@ def prepare(
                 lambda v: to_network_grid(v, spacing_mm, recipe), (in_phase, out_phase)
             )
         )
+        if recipe.normalisation == "foreground":
+            return _whitened(volumes, recipe, pool)
         mask = _padded_foreground(volumes, recipe, pool)
         if not mask.any():
             raise ValueError("no foreground: no voxel is above zero in both channels")
@@ -179,6 +186,20 @@ def whiten(
     values = volume[mask]
     deviation = np.float32(max(values.std(dtype=np.float64), 1e-5))
     return (volume - values.mean()) / deviation
+
+
+def _whitened(
+    volumes: Sequence[np.ndarray], recipe: Recipe, pool: ThreadPoolExecutor
+) -> Prepared:
+    """Both channels whitened over their own foreground, padded with air."""
+    if not all(np.ptp(v) > 0 for v in volumes):
+        raise ValueError("no foreground: a channel is the same everywhere")
+
+    def one(volume: np.ndarray) -> np.ndarray:
+        white = whiten_foreground(volume)
+        return pad(white, recipe.padding, "zero", float(white.min()))
+
+    return Prepared(np.stack(list(pool.map(one, volumes)), -1), volumes[0].shape)
 
 
 def _standardised(

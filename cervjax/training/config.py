@@ -11,6 +11,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from cervjax.anatomy import NUM_CLASSES
 from cervjax.model.dense_vnet import Architecture
 from cervjax.training.losses import LOSSES
 
@@ -131,17 +132,18 @@ def check(config: ConfigDict) -> None:
     Raises:
         ConfigError: names the value.
     """
-    for name, least in _LEAST.items():
+    least_of, choices_of, shares = _rules(config)
+    for name, least in least_of.items():
         value = _at(config, name)
         if value < least:
             raise ConfigError(f"config.{name} must be at least {least}, got {value}")
-    for name, choices in _CHOICES.items():
+    for name, choices in choices_of.items():
         value = _at(config, name)
         if value not in choices:
             raise ConfigError(
                 f"config.{name} must be one of {', '.join(choices)}, got {value!r}"
             )
-    for name in ("data.foreground_share", "domain_randomisation.share"):
+    for name in shares:
         if not 0 <= _at(config, name) <= 1:
             raise ConfigError(
                 f"config.{name} must be from 0 to 1, got {_at(config, name)}"
@@ -166,6 +168,19 @@ def check(config: ConfigDict) -> None:
         )
 
 
+def _rules(
+    config: ConfigDict,
+) -> tuple[dict[str, int], dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """Least values, choices, and shares from 0 to 1, by name."""
+    if "tissue_maps" in config:
+        shares = ("contrast.dixon", "contrast.unordered", "contrast.clip")
+        least = {k: v for k, v in _LEAST.items() if not k.startswith("data.")}
+        return least | _LEAST_MAPS, _CHOICES, shares
+    shares = ("data.foreground_share", "domain_randomisation.share")
+    return _LEAST, _CHOICES, shares
+
+
+_LEAST_MAPS = {"tissue_maps.count": 1, "tissue_maps.validation": 0}
 _LEAST = {
     "train.num_steps": 1,
     "train.batch_size": 1,
@@ -204,6 +219,7 @@ def architecture(config: ConfigDict) -> Architecture:
             skips=tuple(m.skips),
             stem=m.stem,
             downs=tuple(m.downs),
+            classes=m.get("classes", NUM_CLASSES),
         )
     except ValueError as error:
         raise ConfigError(f"config.model: {error}") from error
@@ -211,6 +227,8 @@ def architecture(config: ConfigDict) -> Architecture:
 
 def _has_validation(config: ConfigDict) -> bool:
     data = config.data
+    if "tissue_maps" in config:
+        return config.tissue_maps.validation > 0 and config.eval.validation_scans > 0
     if data.root:
         scans = bool(data.validation_root or data.num_validation)
     else:

@@ -18,13 +18,20 @@ from ml_collections import ConfigDict
 
 from cervjax.about import __version__
 from cervjax.data.dataset import Landmarks, TrainSet, cache_folder, load_train_set
+from cervjax.data.map_set import load_map_set
 from cervjax.io.files import write_atomically
 from cervjax.model.weights import load_weights
 from cervjax.training import checkpoint, parallel
 from cervjax.training.config import check, check_same, load_config
 from cervjax.training.metrics_log import Events, Progress, open_table
 from cervjax.training.run import WEIGHTS, Log, Run, evaluate, report
-from cervjax.training.setup import initial_state, like_state, make_body, make_windows
+from cervjax.training.setup import (
+    initial_state,
+    like_state,
+    make_body,
+    make_scanner,
+    make_windows,
+)
 from cervjax.training.step import TrainState
 from cervjax.training.validation import Best
 
@@ -76,13 +83,13 @@ def _train(config: ConfigDict, workdir: Path, init_from: Path | None, log: Log) 
     with checkpoint.open_checkpoints(workdir / "checkpoints") as checkpointer:
         latest = checkpointer.latest
         if latest is None:
-            data = load_train_set(config.data, _landmarks(config, init_from, log), log)
+            data = _load(config, _landmarks(config, init_from, log), log)
             state, best = initial_state(config, init_from, log), Best()
         else:  # everything is in the checkpoint, the weights it started from too
             record = checkpoint.read_record(checkpointer, latest.step)
             check_same(json.loads(config.to_json()), record["config"], workdir)
             landmarks = {k: tuple(v) for k, v in record["landmarks"].items()}
-            data = load_train_set(config.data, landmarks, log)
+            data = _load(config, landmarks, log)
             checkpoint.check_scans(_scans(data), record["scans"], workdir)
             state, best = like_state(config), Best(**record["best"])
         with closing(iter(make_windows(config, data))) as iterator:
@@ -179,9 +186,16 @@ def _finished(run: Run, status: int) -> int:
     return status
 
 
+def _load(config: ConfigDict, landmarks: Landmarks | None, log: Log) -> TrainSet:
+    """The scans, or the tissue maps that are scanned on the way."""
+    if "tissue_maps" in config:
+        return load_map_set(config, make_scanner(config), log)
+    return load_train_set(config.data, landmarks, log)
+
+
 def _landmarks(config: ConfigDict, init_from: Any, log: Log) -> Landmarks | None:
     """The standard histogram that the weights to start from know, if there are any."""
-    if init_from is None or config.data.landmarks:
+    if init_from is None or config.data.landmarks or "tissue_maps" in config:
         return None
     log("standard histogram: that of the weights to start from")
     return dict(load_weights(init_from).card.recipe.landmarks)
@@ -189,7 +203,7 @@ def _landmarks(config: ConfigDict, init_from: Any, log: Log) -> Landmarks | None
 
 def _scans(data: TrainSet) -> dict[str, list[list[str]]]:
     """Name and hash of each prepared scan, for the checkpoint."""
-    parts = {"train": data.train, "validation": data.validation}
+    parts = {"train": data.maps or data.train, "validation": data.validation}
     return {part: [[v.name, v.sha256] for v in parts[part]] for part in parts}
 
 
@@ -198,9 +212,9 @@ def _describe(
 ) -> None:
     numbers = sum(v.size for v in jax.tree.leaves(state.params))
     log(
-        f"{numbers:,} parameters; {len(data.train)} training, {len(data.validation)} "
-        f"validation scan(s); windows {tuple(config.data.window)}, "
-        f"batch {config.train.batch_size}"
+        f"{numbers:,} parameters; {len(data.maps or data.train)} training, "
+        f"{len(data.validation)} validation scan(s); windows "
+        f"{tuple(config.data.window)}, batch {config.train.batch_size}"
     )
     log(f"results in {workdir}")
     if parallel.is_first():

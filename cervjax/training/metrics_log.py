@@ -31,7 +31,7 @@ TABLE = "metrics.csv"
 
 def row_of_step(step: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Row of a training step; Dice is the soft one of its windows."""
-    dice = np.asarray(metrics["soft_dice"], np.float64)[1:]
+    dice = np.asarray(metrics["soft_dice"], np.float64)[1 : 1 + len(MUSCLES)]
     scalars = {k: float(metrics[k]) for k in ("loss", "gradient_norm")}
     return {"step": step, "split": "windows", **scalars, **_dice_columns(dice)}
 

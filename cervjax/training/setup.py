@@ -14,7 +14,9 @@ from ml_collections import ConfigDict
 
 from cervjax.data.augment_intensity import Intensity, distort, distort_some
 from cervjax.data.augment_spatial import Warp, warp
+from cervjax.data.contrast import Contrast, Scanner
 from cervjax.data.dataset import TrainSet
+from cervjax.data.tissue_maps import map_batches
 from cervjax.data.windows import Cut, windows
 from cervjax.model.dense_vnet import DenseVNet
 from cervjax.model.weights import load_weights
@@ -73,7 +75,10 @@ def make_model(config: ConfigDict) -> DenseVNet:
 
 
 def make_augment(config: ConfigDict) -> Augment:
-    """``(key, image, labels)`` to the windows the network sees."""
+    """``(key, batch)`` to the windows the network sees."""
+    if "tissue_maps" in config:
+        scanner = make_scanner(config)
+        return lambda key, batch: scanner(key, batch["codes"])
     a, other = config.augment, config.domain_randomisation
     settings = Warp(**{k: _plain(a[k]) for k in Warp._fields})
     usual, random = (
@@ -81,12 +86,12 @@ def make_augment(config: ConfigDict) -> Augment:
         for part in (a, other)
     )
 
-    def augment(key, image, labels):
+    def augment(key, batch):
         one, two = jax.random.split(key)
         image, labels = warp(
             one,
-            image,
-            labels,
+            batch["image"],
+            batch["labels"],
             window=tuple(config.data.window),
             spacing_mm=tuple(config.data.spacing_mm),
             settings=settings,
@@ -96,6 +101,18 @@ def make_augment(config: ConfigDict) -> Augment:
         return distort_some(two, image, usual, random, other.share), labels
 
     return augment
+
+
+def make_scanner(config: ConfigDict) -> Scanner:
+    """What scans the tissue maps of a config."""
+    a = config.augment
+    return Scanner(
+        window=tuple(config.data.window),
+        spacing_mm=tuple(config.data.spacing_mm),
+        warp=Warp(**{k: _plain(a[k]) for k in Warp._fields}),
+        contrast=Contrast(**{k: _plain(v) for k, v in config.contrast.items()}),
+        intensity=Intensity(**{k: _plain(a[k]) for k in Intensity._fields}),
+    )
 
 
 def make_body(config: ConfigDict) -> Callable[..., Any]:
@@ -158,15 +175,21 @@ def _create(config: ConfigDict, variables: dict[str, Any]) -> TrainState:
 def make_windows(config: ConfigDict, data: TrainSet) -> grain.IterDataset:
     """This host's batches of training windows."""
     d = config.data
+    shard = (jax.process_index(), jax.process_count())
+    batch_size = config.train.batch_size // jax.process_count()
+    if "tissue_maps" in config:
+        return map_batches(
+            data.maps, batch_size=batch_size, seed=config.seed, shard=shard
+        )
     if d.workers and not flags.FLAGS.is_parsed():
         flags.FLAGS(["cervjax"])  # which grain hands to its processes
     return windows(
         data.train,
         Cut(tuple(d.window), tuple(config.augment.margin), d.foreground_share),
-        batch_size=config.train.batch_size // jax.process_count(),
+        batch_size=batch_size,
         samples_per_volume=d.samples_per_volume,
         seed=config.seed,
-        shard=(jax.process_index(), jax.process_count()),
+        shard=shard,
         workers=d.workers,
     )
 

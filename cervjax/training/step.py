@@ -24,7 +24,7 @@ AXIS = "data"
 """Name of the mapped axis: the devices that share a batch."""
 
 Batch = dict[str, Array]
-Augment = Callable[[Array, Array, Array], tuple[Array, Array]]
+Augment = Callable[[Array, Batch], tuple[Array, Array]]
 
 
 class TrainState(NamedTuple):
@@ -150,11 +150,12 @@ def make_step(
         model: with ``axis_name=AXIS``, so that batch norm sees all devices.
         optimizer: of optax.
         settings: static.
-        augment: ``(key, image, labels)`` to the window the network sees.
+        augment: ``(key, batch)`` to the image and labels that the network sees.
 
     Returns:
-        ``(state, {"image": (b, x, y, z, 2), "labels": (b, x, y, z)})`` to the next
-        state and metrics: ``loss``, ``gradient_norm`` and ``soft_dice`` (classes).
+        ``(state, {"image": (b, x, y, z, 2), "labels": (b, x, y, z)})`` (or whatever
+        ``augment`` takes) to the next state and metrics: ``loss``, ``gradient_norm``
+        and ``soft_dice`` (classes).
     """
     gradients = _make_gradients(model, settings)
 
@@ -162,9 +163,10 @@ def make_step(
         key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
         key = jax.random.fold_in(key, lax.axis_index(AXIS))
         augment_key, key = jax.random.split(key)
-        image, labels = batch["image"], batch["labels"]
         if augment is not None:
-            image, labels = augment(augment_key, image, labels)
+            image, labels = augment(augment_key, batch)
+        else:
+            image, labels = batch["image"], batch["labels"]
         # Each device differentiates with respect to its own copy; pmean joins them.
         params = jax.tree.map(lambda p: lax.pcast(p, AXIS, to="varying"), state.params)
         inputs = params, state.batch_stats, image, labels, key

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cervjax.anatomy import muscles_of
 from cervjax.data.cache import Volume
 from cervjax.data.windows import whole_volumes
 from cervjax.evaluation.overlap import confusion, dice_per_label
@@ -62,7 +63,8 @@ def dice_of_scans(
     dice, first = [], None
     inner = tuple(slice(p, -p or None) for p in padding)
     for _, image, labels in whole_volumes(volumes):
-        found = segment_whole(network, variables, image, padding)
-        dice.append(dice_per_label(confusion(found, labels[inner])))
+        found = muscles_of(segment_whole(network, variables, image, padding))
+        reference = muscles_of(labels[inner])
+        dice.append(dice_per_label(confusion(found, reference)))
         first = found if first is None else first
     return np.array(dice).reshape(-1, 14), first

@@ -10,7 +10,7 @@ import numpy as np
 
 from cervjax.anatomy import MUSCLES
 from cervjax.figures.style import letters, new_figure
-from cervjax.phantom.dataset import subject_of
+from cervjax.phantom.dataset import anatomy_of, subject_of
 from cervjax.phantom.neck import build_neck
 from cervjax.phantom.protocol import TIERS
 from cervjax.phantom.scan import make_scan
@@ -30,7 +30,8 @@ def main(severity: str, out: str) -> None:
     axes = figure.subplots(3, len(titles), squeeze=False)
     for index, row in enumerate(axes):
         subject = subject_of(SEED, index, tier)
-        scan = make_scan(build_neck(subject), tier, (SEED, index, 5, 1))
+        neck = build_neck(subject, anatomy_of(SEED, index))
+        scan = make_scan(neck, tier, (SEED, index, 5, 1))
         for ax, (picture, colored) in zip(row, _panels(scan), strict=True):
             ax.imshow(
                 picture,

@@ -22,6 +22,7 @@ from cervjax.evaluation.comparison import compare
 from cervjax.evaluation.pairs import find_pairs
 from cervjax.evaluation.tables import by_muscle, column
 from cervjax.io.nifti import write_volume
+from cervjax.phantom.atlas import load_anatomy
 from cervjax.phantom.dataset import subject_of
 from cervjax.phantom.neck import build_neck
 from cervjax.phantom.protocol import TIERS, Tier
@@ -114,7 +115,7 @@ def write_scans(folder: Path, condition: Condition, subjects: list[Subject]) -> 
             continue
         folder.mkdir(parents=True, exist_ok=True)
         scan: DigitalScan = make_scan(
-            build_neck(subject),
+            build_neck(subject, load_anatomy()),
             condition.tier,
             (*subject.seed, 5, 1),
             swap=condition.swap or None,

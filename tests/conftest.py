@@ -193,11 +193,12 @@ def threshold_weights(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def neck():
-    """A digital neck; tests do not change it."""
+    """A digital neck of the standard anatomy; tests do not change it."""
+    from cervjax.phantom.atlas import load_anatomy
     from cervjax.phantom.neck import build_neck
     from cervjax.phantom.subject import draw_subject
 
-    return build_neck(draw_subject(0, 0))
+    return build_neck(draw_subject(0, 0), load_anatomy())
 
 
 def save_nifti(path: Path, data: np.ndarray, affine: np.ndarray, code: int = 1) -> Path:

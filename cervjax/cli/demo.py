@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from cervjax.io.pairing import find_scans
     from cervjax.model.card import SYNTHETIC
     from cervjax.model.weights import SHIPPED, load_weights
+    from cervjax.phantom.atlas import STANDARD
     from cervjax.phantom.dataset import write_dataset
 
     use_device(None)
@@ -47,7 +48,14 @@ def run(args: argparse.Namespace) -> int:
     check_writable(out)
     print(f"making two digital necks in {folder}", flush=True)
     workers = os.cpu_count() or 1
-    write_dataset(folder, 2, seed=SEED, severity="clinical", workers=workers)
+    write_dataset(  # the shipped weights were trained on this person's outlines
+        folder,
+        2,
+        seed=SEED,
+        severity="clinical",
+        anatomies=(STANDARD,),
+        workers=workers,
+    )
     scans, problems = find_scans(folder)
     weights = load_weights(SHIPPED)
     method = Method.of_weights(weights)

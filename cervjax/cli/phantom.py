@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from cervjax.cli.flags import OK, natural, positive, progress_bar
@@ -10,7 +11,8 @@ HELP = "digital necks with known truth"
 
 EXAMPLES = """\
 cervjax phantom -o necks/ --subjects 20 --seed 7
-cervjax phantom -o necks/ --subjects 20 --sessions 2 --severity hard"""
+cervjax phantom -o necks/ --subjects 20 --sessions 2 --severity hard
+cervjax phantom -o necks/ --subjects 20 --anatomy standard,man_41"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +42,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="noise and artefacts (default %(default)s)",
     )
     parser.add_argument(
+        "--anatomy",
+        type=_names,
+        action="extend",
+        default=[],
+        metavar="NAME|FILE",
+        help="whose outlines the necks get, several with commas or by giving the flag "
+        "again; drawn for each subject, half of them between two people (default: all "
+        "of --list-anatomies)",
+    )
+    parser.add_argument(
+        "--list-anatomies",
+        action=_ListAnatomies,
+        help="print the people whose outlines there are, and exit",
+    )
+    parser.add_argument(
         "--first",
         type=natural,
         default=0,
@@ -66,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
             sessions=args.sessions,
             seed=args.seed,
             severity=args.severity,
+            anatomies=args.anatomy,
             workers=args.workers,
             first=args.first,
             on_progress=on_progress,
@@ -73,3 +91,28 @@ def run(args: argparse.Namespace) -> int:
     print(f"{args.output}: scans, truth.csv, participants.tsv, derivatives/truth")
     print("Synthetic: no patient, no clinical meaning.")
     return OK
+
+
+def _names(text: str) -> list[str]:
+    """Names and files, with commas between them; a file may have commas itself."""
+    if Path(text).is_file():
+        return [text]
+    names = [name for part in text.split(",") if (name := part.strip())]
+    if not names:
+        raise argparse.ArgumentTypeError("expected a name or a file")
+    return names
+
+
+class _ListAnatomies(argparse.Action):
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        from cervjax.phantom.atlas import anatomy_names, load_anatomy
+
+        for name in anatomy_names():
+            anatomy = load_anatomy(name)
+            print(f"{name}: {anatomy.who}")
+            for line in (f"traced: {anatomy.traced}", *anatomy.filled):
+                print(f"  {line}")
+        parser.exit()

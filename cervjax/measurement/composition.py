@@ -11,7 +11,7 @@ import numpy as np
 
 from cervjax.anatomy import LEFT_RIGHT_PERMUTATION, MUSCLES, NUM_CLASSES
 
-_PARTNER = LEFT_RIGHT_PERMUTATION[1:].astype(int) - 1
+_PARTNER = LEFT_RIGHT_PERMUTATION[1:NUM_CLASSES].astype(int) - 1
 _IS_LEFT = np.array([m.side == "left" for m in MUSCLES])
 _NONE = np.array(None)
 

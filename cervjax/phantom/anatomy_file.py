@@ -29,11 +29,13 @@ class Outlines(NamedTuple):
         structures: in the file's order; one with a single section is kept.
         levels_mm: z of the middle of vertebral bodies, by name.
         discs_mm: z of the middle of discs, by name such as "C4/5".
+        who: one line about the person and the image; empty if the file does not say.
     """
 
     structures: tuple[Structure, ...]
     levels_mm: dict[str, float]
     discs_mm: dict[str, float]
+    who: str = ""
 
 
 def read_outlines(path: Path, known: Sequence[str] = ()) -> Outlines:
@@ -58,7 +60,8 @@ def read_outlines(path: Path, known: Sequence[str] = ()) -> Outlines:
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise AnatomyError(f"{path}: {', '.join(twice)} twice; give each one once")
-    return Outlines(tuple(found), levels, discs)
+    who = " ".join(str(content.get("who", "")).split())
+    return Outlines(tuple(found), levels, discs, who)
 
 
 def _content(path: Path, known: Sequence[str]) -> dict[str, Any]:

@@ -13,13 +13,14 @@ origin is the centre of the C5 body.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
 from cervjax.phantom.additions import added
-from cervjax.phantom.anatomy_file import Outlines, read_outlines
+from cervjax.phantom.anatomy_file import AnatomyError, Outlines, read_outlines
 from cervjax.phantom.completion import complete
 from cervjax.phantom.structure import Structure
 
@@ -27,6 +28,7 @@ LEVELS = ("C2", "C3", "C4", "C5", "C6", "C7", "T1")
 """Vertebral levels, from above; 2-8 in maps of levels."""
 
 STANDARD = "standard"
+_DIGITS = 12  # of the digest, in a name
 _DISCS = ("C2/3", "C3/4", "C4/5", "C5/6", "C6/7", "C7/T1", "T1/2")
 
 
@@ -35,17 +37,24 @@ class Anatomy:
     """One person's neck, C2 to T1.
 
     Attributes:
-        name: of the file, or of a mix.
+        name: packaged ones by their own, a file by its name and the first 12 digits
+            of its SHA-256, a mix by both with their shares.
         structures: in painting order; the same ones in every anatomy.
         borders_mm: ``(8,)`` z of the levels' borders from above: top of C2, then the
             middle of each disc from C2/3 to T1/2.
         filled: what was missing in the file and taken from the standard one.
+        who: one line about the person; empty for a mix.
+        traced: one line about what the file holds; empty for a mix.
+        sha256: of a user's file; empty for packaged ones and mixes.
     """
 
     name: str
     structures: tuple[Structure, ...]
     borders_mm: np.ndarray
     filled: tuple[str, ...] = ()
+    who: str = ""
+    traced: str = ""
+    sha256: str = ""
 
     @property
     def level_bounds_mm(self) -> dict[str, tuple[float, float]]:
@@ -61,9 +70,8 @@ def anatomy_names() -> list[str]:
     return sorted(n[: -len(".json.gz")] for n in names if n.endswith(".json.gz"))
 
 
-@cache
 def load_anatomy(source: str | Path = STANDARD) -> Anatomy:
-    """Reads an anatomy; takes some seconds for one that must be filled.
+    """Reads an anatomy; takes a second for one that must be filled, then none.
 
     Args:
         source: a name of `anatomy_names`, or a file of that format.
@@ -71,13 +79,26 @@ def load_anatomy(source: str | Path = STANDARD) -> Anatomy:
     Raises:
         AnatomyError: there is none, or it cannot be used.
     """
-    standard = _standard()
     if str(source) == STANDARD:
-        return standard
-    outlines = _outlines(source)
-    finished = complete(outlines, standard.structures, standard.borders_mm)
-    name = str(source) if str(source) in anatomy_names() else Path(source).name
-    return Anatomy(name, finished.structures, finished.borders_mm, finished.filled)
+        return _standard()
+    if str(source) in anatomy_names():
+        return _completed(_packaged(str(source)), "")
+    path = Path(source)
+    content = path.read_bytes() if path.is_file() else b""
+    return _completed(path, sha256(content).hexdigest())
+
+
+def anatomy_sources(chosen: Sequence[str] = ()) -> tuple[str, ...]:
+    """What to draw from: each once, in an order that no folder's name changes.
+
+    Args:
+        chosen: names and files of `load_anatomy`; all packaged ones if empty.
+
+    Raises:
+        AnatomyError: one of them cannot be used.
+    """
+    by_name = {load_anatomy(c).name: str(c) for c in chosen or anatomy_names()}
+    return tuple(by_name[name] for name in sorted(by_name))
 
 
 def mix(one: Anatomy, other: Anatomy, share: float) -> Anatomy:
@@ -120,16 +141,40 @@ def _between(a: np.ndarray, b: np.ndarray, share: float) -> np.ndarray:
     return (1 - share) * a + share * b
 
 
-def _outlines(source: str | Path) -> Outlines:
-    if str(source) in anatomy_names():
-        folder = Path(str(files("cervjax.phantom") / "anatomies"))
-        return read_outlines(folder / f"{source}.json.gz")
-    return read_outlines(Path(source), known=anatomy_names())
+def _packaged(name: str) -> Path:
+    return Path(str(files("cervjax.phantom") / "anatomies" / f"{name}.json.gz"))
+
+
+@cache
+def _completed(path: Path, digest: str) -> Anatomy:
+    """A file's anatomy; the digest of a user's file tells its versions apart."""
+    outlines, standard = read_outlines(path, anatomy_names()), _standard()
+    try:
+        whole = complete(outlines, standard.structures, standard.borders_mm)
+    except AnatomyError as error:
+        raise AnatomyError(f"{path}: {error}") from error
+    name = f"{path.name}@{digest[:_DIGITS]}" if digest else path.name.split(".")[0]
+    return Anatomy(
+        name,
+        whole.structures,
+        whole.borders_mm,
+        whole.filled,
+        outlines.who,
+        _traced(outlines),
+        digest,
+    )
+
+
+def _traced(outlines: Outlines) -> str:
+    z = next(s.z_mm for s in outlines.structures if s.name == "body_outline")
+    levels = ", ".join(outlines.levels_mm)
+    number = len(outlines.structures)
+    return f"{number} structures from {z[0]:.0f} to {z[-1]:.0f} mm of C5; {levels}"
 
 
 @cache
 def _standard() -> Anatomy:
-    outlines = _outlines(STANDARD)
+    outlines = read_outlines(_packaged(STANDARD))
     named = {s.name: s for s in outlines.structures}
     whole = sorted([*outlines.structures, *added(named)], key=lambda s: s.order)
     low, high = named["body_outline"].z_mm[[0, -1]]
@@ -139,4 +184,5 @@ def _standard() -> Anatomy:
     ]
     discs = [outlines.discs_mm[d] for d in _DISCS]
     top = 2 * outlines.levels_mm["C2"] - discs[0] + 2.0  # the dens reaches higher
-    return Anatomy(STANDARD, tuple(ends), np.array([top, *discs]))
+    borders, traced = np.array([top, *discs]), _traced(outlines)
+    return Anatomy(STANDARD, tuple(ends), borders, (), outlines.who, traced)

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.interpolate import RBFInterpolator
-from scipy.ndimage import median_filter
 
 from cervjax.phantom.anatomy_file import AnatomyError, Outlines
+from cervjax.phantom.correspondence import SPINE_MM, align
 from cervjax.phantom.structure import Structure
 
 _ALSO = {"larynx_block": "pharynx_wall"}  # one visceral block under two names
@@ -28,12 +28,6 @@ _SKIN_MM = 1.8
 _POINTS = 12  # of each contour, to fit a map
 _SMOOTHING = 2.0
 _DEEP_MM = 50.0  # from the spine: what tells the size of what was not traced
-_SPINE_MM = np.array([0.0, -8.0])  # x, y of its axis
-_ALL_ROUND = (
-    "body_outline",
-    "subcutaneous_fat_outer",
-    "subcutaneous_fat_inner_border",
-)
 _NEEDED = ("body_outline", "MFSS_R", "MFSS_L", "SCM_R", "SCM_L", "LS_R", "LS_L")
 
 
@@ -67,10 +61,10 @@ def complete(
     traced = _traced(person)
     missing = [n for n in _NEEDED if n not in traced]
     if missing:
-        raise AnatomyError(f"outlines of {', '.join(missing)} are missing")
+        raise AnatomyError(f"{', '.join(missing)} missing; these outlines are needed")
     known, own = _heights(person, borders_mm)
     height = partial(_map_height, known, own)
-    aligned = {s.name: _align(traced[s.name], s) for s in standard if s.name in traced}
+    aligned = {s.name: align(traced[s.name], s) for s in standard if s.name in traced}
     low, high = traced["body_outline"].z_mm[[0, -1]]
     move = _Map(standard, aligned, height, (low, high))
     done = [_fill(s, aligned.get(s.name), move, (low, high)) for s in standard]
@@ -130,68 +124,6 @@ def _map_height(
     return np.interp(z, a, b)
 
 
-def _align(traced: Structure, like: Structure) -> Structure:
-    """Renumbers vertices so that they correspond to those of the standard."""
-    n = like.contours_mm.shape[1]
-    xy = traced.contours_mm
-    if like.name in _ALL_ROUND:
-        angles = _angles(like.contours_mm)
-        xy = np.stack([_by_angle(c, angles) for c in xy])
-        return like._replace(z_mm=traced.z_mm, contours_mm=xy)
-    if xy.shape[1] != n:
-        xy = np.stack([_resampled(c, n) for c in xy])
-    if len(xy) == 1:  # a structure needs two sections
-        z = np.r_[traced.z_mm - 0.5, traced.z_mm + 0.5]
-        xy = np.repeat(xy, 2, 0)
-    else:
-        z = traced.z_mm
-    goal = like.contours_mm
-    if _signed(xy) * _signed(goal) < 0:
-        xy = xy[:, ::-1]
-    goal = _standardised(goal).mean(0)
-    shape = _standardised(xy).mean(0)
-    costs = [((np.roll(shape, k, 0) - goal) ** 2).sum() for k in range(n)]
-    xy = np.roll(xy, int(np.argmin(costs)), 1)
-    return like._replace(z_mm=z, contours_mm=xy)
-
-
-def _angles(contours_mm: np.ndarray) -> np.ndarray:
-    """``(n,)`` mean direction of each vertex from the spine."""
-    away = contours_mm - _SPINE_MM
-    unit = away / np.linalg.norm(away, axis=-1, keepdims=True)
-    return np.arctan2(*unit.mean(0).T[::-1])
-
-
-def _by_angle(xy: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    """The outermost point of a contour in each direction from the spine.
-
-    So that vertices of the skin and of the fat's inner border correspond.
-    """
-    away = _resampled(xy, 2000) - _SPINE_MM
-    angle, r = np.arctan2(*away.T[::-1]), np.hypot(*away.T)
-    turn = np.abs(np.angle(np.exp(1j * (angle[None] - angles[:, None]))))
-    near = turn < max(np.pi / 400, turn.min(1).max())
-    farthest = median_filter(np.where(near, r[None], 0).max(1), 3, mode="wrap")
-    return _SPINE_MM + farthest[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
-
-
-def _resampled(xy: np.ndarray, n: int) -> np.ndarray:
-    closed = np.concatenate([xy, xy[:1]])
-    along = np.r_[0, np.cumsum(np.hypot(*np.diff(closed, axis=0).T))]
-    at = np.linspace(0, along[-1], n, endpoint=False)
-    return np.stack([np.interp(at, along, closed[:, i]) for i in (0, 1)], 1)
-
-
-def _signed(xy: np.ndarray) -> float:
-    x, y = xy[..., 0], xy[..., 1]
-    return float((x * np.roll(y, -1, -1) - np.roll(x, -1, -1) * y).sum())
-
-
-def _standardised(xy: np.ndarray) -> np.ndarray:
-    away = xy - xy.mean(1, keepdims=True)
-    return away / np.sqrt((away**2).mean((1, 2), keepdims=True))
-
-
 class _Map:
     """From the standard's plane onto the person's, at any height of the standard."""
 
@@ -232,7 +164,7 @@ class _Map:
         smooth = RBFInterpolator(
             places, shifts, kernel="linear", smoothing=_SMOOTHING, degree=1
         )
-        deep = np.linalg.norm(places - _SPINE_MM, axis=1) < _DEEP_MM
+        deep = np.linalg.norm(places - SPINE_MM, axis=1) < _DEEP_MM
         return smooth, _size(places[deep], (places + shifts)[deep]), fade
 
 
@@ -297,9 +229,9 @@ def _report(
     absent = [s.name for s in standard if s.name not in names]
     unknown = sorted(names - {s.name for s in standard})
     low, high = traced_mm
-    lines = [f"below {low:.0f} mm and above {high:.0f} mm from C5: the standard's"]
+    lines = [f"filled from the standard: below {low:.0f} and above {high:.0f} mm of C5"]
     if absent:
-        lines.append(f"{len(absent)} structures that were not traced: the standard's")
+        lines.append(f"filled from the standard: {len(absent)} structures not traced")
     if unknown:
-        lines.append(f"left out, not in the standard: {', '.join(unknown)}")
+        lines.append(f"left out, as the standard lacks them: {', '.join(unknown)}")
     return tuple(lines)

@@ -8,7 +8,7 @@ at the top.
 
 import json
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,12 @@ import numpy as np
 
 from cervjax.about import __version__
 from cervjax.io.files import write_atomically
-from cervjax.phantom.atlas import load_anatomy
+from cervjax.phantom.atlas import (
+    Anatomy,
+    anatomy_sources,
+    draw_anatomy,
+    load_anatomy,
+)
 from cervjax.phantom.neck import build_neck, with_mfi
 from cervjax.phantom.protocol import TIERS, Tier
 from cervjax.phantom.records import Place, write_scan, write_tables
@@ -30,21 +35,26 @@ _DESCRIPTION = "dataset_description.json"
 
 @dataclass(frozen=True)
 class _Cohort:
-    """What a folder holds: sessions of each subject, seed, severity and its tier."""
+    """What a folder holds: sessions of each subject, seed, severity and its tier.
+
+    Anatomies are names and files in the order of `anatomy_sources`.
+    """
 
     sessions: int
     seed: int
     severity: str
     tier: Tier
+    anatomies: tuple[str, ...]
 
 
-def write_dataset(
+def write_dataset(  # many: each is a flag of the command
     folder: str | Path,
     num_subjects: int,
     *,
     sessions: int = 1,
     seed: int = 0,
     severity: str = "clinical",
+    anatomies: Sequence[str] = (),
     workers: int = 1,
     first: int = 0,
     on_progress: Callable[[str], object] = lambda name: None,
@@ -60,16 +70,21 @@ def write_dataset(
         sessions: 1, or 2: the same subjects later, some of them with more fat.
         seed: of everything.
         severity: a name of `protocol.TIERS`.
+        anatomies: names and files of `atlas.load_anatomy` to draw people from, each
+            subject by its own seed; all packaged ones if empty.
         workers: how many processes; does not change a byte.
         first: index of the first subject, so that cohorts can be kept apart.
         on_progress: called with the name of each subject done.
 
     Raises:
+        AnatomyError: an anatomy cannot be used; nothing has been written.
         ValueError: the settings make no sense, or the folder holds something else.
         OSError: the folder cannot be written.
     """
     _check(num_subjects, sessions, severity, workers, first)
-    folder, cohort = Path(folder), _Cohort(sessions, seed, severity, TIERS[severity])
+    sources = anatomy_sources(anatomies)
+    tier = TIERS[severity]
+    folder, cohort = Path(folder), _Cohort(sessions, seed, severity, tier, sources)
     _describe(folder, cohort)
     make = partial(_write_subject, folder, cohort)
     indices = range(first, first + num_subjects)
@@ -88,6 +103,17 @@ def subject_of(seed: int, index: int, tier: Tier) -> Subject:
     """The subject of that number in a cohort: diseased as often as the tier says."""
     chance = np.random.default_rng([seed, index, 4]).random()
     return draw_subject(seed, index, pathology=bool(chance < tier.pathology))
+
+
+def anatomy_of(seed: int, index: int, anatomies: Sequence[str] = ()) -> Anatomy:
+    """The person, or mix of two, whose outlines the subject of that number gets.
+
+    Args:
+        seed: of the cohort.
+        index: number within the cohort, from 0.
+        anatomies: of `anatomy_sources`; all packaged ones if empty.
+    """
+    return draw_anatomy(np.random.default_rng([seed, index, 7]), anatomies)
 
 
 def _check(
@@ -124,6 +150,7 @@ def _describe(folder: Path, cohort: _Cohort) -> None:
             ],
             "Description": "Synthetic Dixon scans of the neck. No patient data.",
             "Tier": cohort.tier._asdict(),
+            "Anatomies": [_identity(load_anatomy(a)) for a in cohort.anatomies],
         },
         indent=2,
     )
@@ -140,6 +167,11 @@ def _describe(folder: Path, cohort: _Cohort) -> None:
     write_atomically(path, lambda part: part.write_text(text + "\n"))
 
 
+def _identity(anatomy: Anatomy) -> dict[str, str]:
+    name, digest = anatomy.name.split("@")[0], anatomy.sha256
+    return {"Name": name} | ({"SHA256": digest} if digest else {})
+
+
 def _write_subject(folder: Path, cohort: _Cohort, index: int) -> str:
     """Makes and writes the scans of one subject, unless they are there."""
     seed, tier = cohort.seed, cohort.tier
@@ -149,10 +181,11 @@ def _write_subject(folder: Path, cohort: _Cohort, index: int) -> str:
     missing = [k for k, place in places.items() if not place.record.exists()]
     if not missing:
         return subject.name
-    neck, change = build_neck(subject, load_anatomy()), draw_change(seed, subject)
+    neck = build_neck(subject, anatomy_of(seed, index, cohort.anatomies))
+    change = draw_change(seed, subject)
     for session in missing:
         drawn = subject.mfi_percent + (change if session == 2 else 0)
         scanned = neck if session == 1 else with_mfi(neck, drawn)
         scan = make_scan(scanned, tier, (seed, index, 5, session))
-        write_scan(places[session], scan, subject, drawn)
+        write_scan(places[session], scan, neck, drawn)
     return subject.name

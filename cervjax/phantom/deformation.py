@@ -15,6 +15,7 @@ from cervjax.phantom.structure import Structure
 from cervjax.phantom.subject import Subject
 
 _SPINE = np.array([0.0, -8.0])  # x, y of the axis of what is bone-stiff
+_AREA_STEP_MM = 4.0  # between the planes that tell a muscle's area
 _NODES_MM = 25.0  # distance of the warp's nodes
 _GRID_MM = ((-80.0, 80.0), (-125.0, 105.0), (-160.0, 160.0))  # of the warp: z, y, x
 
@@ -160,13 +161,14 @@ def fit_deformation(
     }
     nodes = [np.arange(low, high + 26, _NODES_MM) for low, high in _GRID_MM]
     warp = rng.normal(0, subject.warp_mm, (2, *map(len, nodes)))
+    every = max(round(_AREA_STEP_MM / (z_mm[1] - z_mm[0])), 1)
     muscles, rows = [], []
     parts = zip(drawn.anatomy.structures, drawn.planes, drawn.contours, strict=True)
     for s, index, xy in parts:
         if s.label and s.tissue == str(s.label):
             low, high = levels[s.label]
             z = z_mm[index]
-            keep = np.flatnonzero((z >= low) & (z <= high))[::4]
+            keep = np.flatnonzero((z >= low) & (z <= high))[::every]
             rows.append((s.label - 1, index[keep], xy[keep]))
             muscles.append((s.label - 1, _ellipses(len(z_mm), index, xy)))
     growth = np.zeros(len(MUSCLES))

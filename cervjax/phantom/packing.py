@@ -35,17 +35,23 @@ def pack_muscles(
         )
     )
     reach = subject.closing_mm / step_mm[1]
-    half_plane = subject.plane_mm / step_mm[1] / 2
-    plane_code = CODES["deep fat" if subject.fatty_planes else "fascia"]
+    wide = max(round(subject.plane_mm / step_mm[1]), 1)
+    fatty = "deep fat" if wide > 1 else "septum"  # a thinner one fills part of a pixel
+    plane_code = CODES[fatty if subject.fatty_planes else "fascia"]
     for plane in tissue:
         part = plane[box]
-        part[:] = _packed(part, reach, half_plane, plane_code)
+        part[:] = _packed(part, reach, wide, plane_code)
 
 
-def _packed(
-    part: np.ndarray, reach: float, half_plane: float, plane_code: int
-) -> np.ndarray:
-    """One plane ``(y, x)``; lengths in pixels."""
+def _packed(part: np.ndarray, reach: float, wide: int, plane_code: int) -> np.ndarray:
+    """One plane ``(y, x)``.
+
+    Args:
+        part: codes.
+        reach: half the width of the widest gap that is filled, in pixels.
+        wide: thickness of the planes left between muscles, in pixels.
+        plane_code: of these planes.
+    """
     muscle = _MUSCLE[part]
     if not muscle.any():
         return part
@@ -54,11 +60,10 @@ def _packed(
     gap = (inside > reach) & _LOOSE[part]
     owner = part[tuple(nearest)]
     filled = np.where(gap, owner, part)
-    meets = np.zeros(part.shape, bool)  # where two muscles' halves of a gap touch
+    line = np.zeros(part.shape, bool)  # where two muscles' halves of a gap touch
     for axis in (0, 1):
-        after = np.roll(owner, -1, axis)
-        touch = owner != after
-        meets |= touch | np.roll(touch, 1, axis)
-    to_plane = distance_transform_edt(~(meets & (gap | muscle)))
-    filled[gap & (to_plane <= max(half_plane - 0.5, 0))] = plane_code
+        touch = owner != np.roll(owner, -1, axis)
+        line |= touch if wide % 2 else touch | np.roll(touch, 1, axis)
+    away = distance_transform_edt(~(line & (gap | muscle)))
+    filled[gap & (away <= (wide - 1) // 2)] = plane_code
     return filled

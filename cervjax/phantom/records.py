@@ -10,8 +10,8 @@ import numpy as np
 from cervjax.io.files import write_atomically
 from cervjax.io.nifti import write_volume
 from cervjax.io.tables import write_rows
+from cervjax.phantom.neck import Neck
 from cervjax.phantom.scan import DigitalScan
-from cervjax.phantom.subject import Subject
 
 _IMAGES = {
     "inphase": "in_phase",
@@ -64,17 +64,17 @@ class Place:
 
 
 def write_scan(
-    place: Place, scan: DigitalScan, subject: Subject, drawn_mfi: np.ndarray
+    place: Place, scan: DigitalScan, neck: Neck, drawn_mfi: np.ndarray
 ) -> None:
     """Writes one scan; its record comes last and says that it is complete.
 
     Args:
         place: where to.
         scan: images and truth.
-        subject: who was scanned.
+        neck: whose it is; its fat is not looked at.
         drawn_mfi: ``(14,)`` percent that the muscles were given.
     """
-    grid = scan.grid
+    grid, subject = scan.grid, neck.subject
     for folder, table in ((place.images, _IMAGES), (place.truth, _TRUTH)):
         folder.mkdir(parents=True, exist_ok=True)
         for suffix, field in table.items():
@@ -101,6 +101,7 @@ def write_scan(
             "height_m": subject.height_m,
             "weight_kg": round(subject.bmi * subject.height_m**2, 1),
             "bmi": subject.bmi,
+            "anatomy": neck.anatomy.name,
         },
         "settings": settings,
         "spacing_mm": [round(float(v), 4) for v in grid.spacing_mm],

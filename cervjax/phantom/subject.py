@@ -34,6 +34,7 @@ MEAN_MFI_PERCENT = {m.key: _MUSCLE[m.abbreviation][m.side == "right"] for m in M
 HIGHEST_MFI_PERCENT = 28.0
 """Highest that is drawn: from magnitudes, MFI folds back beyond some 36 %."""
 _LOWEST_MFI_PERCENT = 3.8
+_THIN = [m.label - 1 for m in MUSCLES if m.abbreviation in ("SPCap", "LS", "TR")]
 _AREA_RATIO_OF_WOMEN = 0.78  # of men's
 _FEMALE_AREA = _AREA_RATIO_OF_WOMEN / (
     FEMALE_SHARE * _AREA_RATIO_OF_WOMEN + 1 - FEMALE_SHARE
@@ -124,6 +125,10 @@ def draw_subject(seed: int, index: int, *, pathology: bool = False) -> Subject:
     packing = np.random.default_rng([seed, index, 6])
     # Planes between muscles thicken with age, weight and wasting.
     plane = 0.55 * np.exp(0.012 * (age - 34) + 0.8 * heavy + packing.normal(0, 0.35))
+    plane = float(np.clip(plane, 0.3, 2.0))
+    closing = float(packing.uniform(0.8, 3.0))
+    # Fat in a thick plane alone would show more MFI than lean muscles have.
+    lean = mfi[_THIN].mean() < 6 + 3 * plane
     return Subject(
         name=f"sub-{index + 1:04d}",
         sex="F" if female else "M",
@@ -137,9 +142,9 @@ def draw_subject(seed: int, index: int, *, pathology: bool = False) -> Subject:
         fat_posterior=float(np.exp(rng.normal(1.3 * heavy + 0.05 * female, 0.28))),
         fat_lateral=float(np.exp(rng.normal(1.3 * heavy + 0.10 * female, 0.28))),
         gap_mm=float(rng.uniform(-0.15, 0.38)),
-        closing_mm=float(packing.uniform(0.8, 3.0)),
-        plane_mm=float(np.clip(plane, 0.3, 2.0)),
-        fatty_planes=bool(packing.random() < 0.6),
+        closing_mm=closing,
+        plane_mm=plane,
+        fatty_planes=bool(packing.random() < 0.8 and not lean),
         investing_fascia_mm=float(np.clip(fascia, 0.7, 1.3)),
         airway=float(np.exp(rng.normal(0, 0.15))),
         vessels=float(np.exp(rng.normal(0, 0.12))),

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.xdist_group("shipped")
 def results(tmp_path_factory):
     """A clinical scan and its mirror image, segmented: labels, and the two tables."""
     folder = tmp_path_factory.mktemp("shipped")
-    scan = digital_scan(9_001, 3, "clinical")
+    scan = digital_scan(9_001, 3, "clinical", anatomies=("standard",))
     (folder / "scans").mkdir()
     for name, image in (("inphase", scan.in_phase), ("outphase", scan.out_phase)):
         path, grid = folder / "scans" / f"a_{name}.nii.gz", scan.grid

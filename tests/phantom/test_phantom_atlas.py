@@ -2,15 +2,16 @@ import numpy as np
 import pytest
 from matplotlib.path import Path as Outline
 
-from cervjax.phantom.atlas import Structure, level_bounds_mm
+from cervjax.phantom.atlas import load_anatomy
 from cervjax.phantom.body import paint
+from cervjax.phantom.structure import Structure
 
 pytestmark = pytest.mark.xdist_group("phantom")
 LEVELS = dict(zip("C2 C3 C4 C5 C6 C7 T1".split(), range(2, 9), strict=True))
 
 
 def test_levels_lie_on_each_other():
-    bounds = level_bounds_mm()
+    bounds = load_anatomy().level_bounds_mm
     assert list(bounds) == list(LEVELS)
     for upper, lower in zip(list(LEVELS)[:-1], list(LEVELS)[1:], strict=True):
         assert bounds[upper][0] == bounds[lower][1]
@@ -37,6 +38,7 @@ def test_what_reaches_the_end_of_the_atlas_goes_on():
         1,
         np.array([-60.0, 0.0, 60.0]),
         np.stack([square, 2 * square, 3 * square]),
+        goes_on=(True, True),
     )
     index, xy = one.at(np.array([-75.0, 30.0, 70.0]))
     np.testing.assert_array_equal(index, [0, 1, 2])

@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import distance_transform_edt
 
 from cervjax.anatomy import MUSCLES
-from cervjax.phantom.atlas import level_bounds_mm
+from cervjax.phantom.atlas import load_anatomy
 from cervjax.phantom.body import build_body
 from cervjax.phantom.subject import (
     draw_subject,
@@ -89,7 +89,7 @@ def test_body_is_in_skin_in_air(neck):
 
 def table_1_voxels(body):
     """Voxels of each muscle at its levels in Table 1."""
-    z, bounds = positions(body)[0], level_bounds_mm()
+    z, bounds = positions(body)[0], load_anatomy().level_bounds_mm
     counts = np.zeros(14)
     for m in MUSCLES:
         names = TABLE_1[m.abbreviation].split()
@@ -104,15 +104,20 @@ def test_muscles_have_the_areas_that_were_drawn():
     unscaled = who._replace(
         muscle_area=np.ones(14), girth=1.0, bone=1.0, warp_mm=0.0, gap_mm=0.0
     )
-    found = table_1_voxels(build_body(who)) / table_1_voxels(build_body(unscaled))
+    found = table_1_voxels(build_body(who, load_anatomy())) / table_1_voxels(
+        build_body(unscaled, load_anatomy())
+    )
     np.testing.assert_allclose(found, who.muscle_area, rtol=0.06)
 
 
 def test_investing_fascia_is_as_thick_as_drawn(neck):
-    """About TR and SCM; the others keep their own thin sheath."""
-    middle = np.abs(positions(neck.body)[0] - np.mean(level_bounds_mm()["C6"])) < 4
+    """About TR and SCM; the others keep their own thin sheath. No gap is closed here."""
+    centre = np.mean(neck.anatomy.level_bounds_mm["C6"])
+    middle = np.abs(positions(neck.body)[0] - centre) < 4
+    apart = neck.subject._replace(closing_mm=0.0)
     thin, thick = (
-        build_body(neck.subject._replace(investing_fascia_mm=mm)) for mm in (0.5, 1.2)
+        build_body(apart._replace(investing_fascia_mm=mm), neck.anatomy)
+        for mm in (0.5, 1.2)
     )
     before, after = thin.tissue[middle], thick.tissue[middle]
     invested = np.isin(before, [m.label for m in MUSCLES if m.abbreviation in INVESTED])
@@ -136,9 +141,9 @@ def test_investing_fascia_is_as_thick_as_drawn(neck):
 def test_fused_level_and_thick_fat(neck):
     who, plain = neck.subject, neck.body
     fat = 2 * who.fat_posterior
-    changed = build_body(who._replace(fused_level=2, fat_posterior=fat))
+    changed = build_body(who._replace(fused_level=2, fat_posterior=fat), neck.anatomy)
     z, y, x = positions(plain)
-    bounds = level_bounds_mm()
+    bounds = load_anatomy().level_bounds_mm
     disc = [
         [
             (body.tissue[np.abs(z - bounds[n][0]) < 4] == CODES["disc"]).sum()

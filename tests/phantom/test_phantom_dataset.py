@@ -2,6 +2,7 @@ import csv
 import hashlib
 import itertools
 import json
+from dataclasses import replace
 from functools import cache
 
 import digital
@@ -31,14 +32,16 @@ WORSENING = {"seed": 2, "first": 1}
 
 @pytest.fixture(scope="module", autouse=True)
 def quick(neck):
-    """Large voxels, and one body for all subjects."""
+    """Large voxels, and one body for all subjects, under the drawn person's name."""
 
     @cache
     def filled(mfi: bytes):
         return with_mfi(neck, np.frombuffer(mfi))
 
-    def build(subject):
-        return filled(subject.mfi_percent.tobytes())._replace(subject=subject)
+    def build(subject, anatomy):
+        one = filled(subject.mfi_percent.tobytes())
+        named = replace(one.anatomy, name=anatomy.name)
+        return one._replace(subject=subject, anatomy=named)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dataset, "build_neck", build)
@@ -310,7 +313,15 @@ def test_truth_from_the_files(clean):
 def test_participants_table(clean):
     path = clean[0] / "participants.tsv"
     header = path.read_text().splitlines()[0].split("\t")
-    assert header == ["participant_id", "age", "sex", "height_m", "weight_kg", "bmi"]
+    assert header == [
+        "participant_id",
+        "age",
+        "sex",
+        "height_m",
+        "weight_kg",
+        "bmi",
+        "anatomy",
+    ]
     for index, row in enumerate(rows_of(path, "\t")):
         who = draw_subject(2, index)
         assert row["participant_id"] == f"sub-{index + 1:04d}"

@@ -3,7 +3,7 @@ import pytest
 from digital import CURVED, PLAIN, moved
 from scipy.spatial.transform import Rotation
 
-from cervjax.phantom.atlas import level_bounds_mm
+from cervjax.phantom.atlas import load_anatomy
 from cervjax.phantom.pose import (
     affine_to_neck,
     draw_pose,
@@ -42,7 +42,7 @@ def test_lordosis_raises_the_front_of_upper_levels():
 
 def test_heights_of_levels_by_hand():
     tall = PLAIN._replace(level_heights=np.array([1, 1, 1, 2, 1, 1, 1.0]))
-    bounds = level_bounds_mm()
+    bounds = load_anatomy().level_bounds_mm
     low, high = bounds["C5"]
     z = np.array([high, 2 * high, 2 * high + 5, low, 2 * low - 3])
     wanted = [high / 2, high, high + 5, low / 2, low - 3]
@@ -70,7 +70,11 @@ def test_levels_of_slices_by_hand():
     wanted = []
     for k in range(shape[2]):
         z = -69.3 + 3.0 * k
-        inside = [n for n, (low, high) in level_bounds_mm().items() if low <= z < high]
+        inside = [
+            n
+            for n, (low, high) in load_anatomy().level_bounds_mm.items()
+            if low <= z < high
+        ]
         wanted.append(LEVELS[inside[0]] if inside else 0)
     np.testing.assert_array_equal(slice_levels(PLAIN, affine, shape), wanted)
     assert set(wanted) == {0, *range(2, 9)}
@@ -135,12 +139,12 @@ def test_levels_do_not_depend_on_where_the_grid_starts_in_the_plane():
 
 
 def test_lying_down():
-    who = draw_subject(0, 0)
-    still = draw_pose(who, np.random.default_rng(0), tilt_deg=0, shift_mm=0)
-    for a, b in zip(still, upright(who), strict=True):
+    who, anatomy = draw_subject(0, 0), load_anatomy()
+    still = draw_pose(who, anatomy, np.random.default_rng(0), tilt_deg=0, shift_mm=0)
+    for a, b in zip(still, upright(who, anatomy), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-12)
     rng = np.random.default_rng(0)
-    poses = [draw_pose(who, rng, tilt_deg=6, shift_mm=8) for _ in range(500)]
+    poses = [draw_pose(who, anatomy, rng, tilt_deg=6, shift_mm=8) for _ in range(500)]
     shifts = np.array([p.shift_mm for p in poses])
     np.testing.assert_allclose(shifts.std(0), 8, rtol=0.15)
     angle = [np.rad2deg(Rotation.from_matrix(p.rotation).as_rotvec()) for p in poses]

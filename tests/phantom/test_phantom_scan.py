@@ -4,6 +4,7 @@ import pytest
 from cervjax.anatomy import MUSCLES
 from cervjax.measurement.composition import measure
 from cervjax.phantom import scan as scan_module
+from cervjax.phantom.atlas import load_anatomy
 from cervjax.phantom.neck import build_neck, with_mfi
 from cervjax.phantom.protocol import TIERS
 from cervjax.phantom.scan import make_scan
@@ -163,7 +164,7 @@ def test_infiltration_is_what_was_drawn(neck):
     scan = make_scan(neck, TIERS["clean"], (0, 0))
     drawn, found = neck.subject.mfi_percent, mfi_of(scan)
     fatty = neck.mean_fraction[1:] > LEANEST
-    assert fatty.sum() >= 12
+    assert fatty.sum() >= 10
     np.testing.assert_allclose(found[fatty], drawn[fatty], atol=0.6)
     assert (found[~fatty] > drawn[~fatty] - 0.6).all()
 
@@ -185,7 +186,7 @@ def test_fat_around_a_muscle_alone_is_less_than_the_muscles_own():
     subjects = [draw_subject(11, i) for i in range(20)]
     thin = min(subjects, key=lambda s: s.muscle_area[trapezius].mean())
     tier = TIERS["clean"]._replace(tilt_deg=0, shift_mm=0)
-    lean = with_mfi(build_neck(thin), np.zeros(14))
+    lean = with_mfi(build_neck(thin, load_anatomy()), np.zeros(14))
     found = mfi_of(make_scan(lean, tier, (0, 3)))
     for m in MUSCLES:
         assert found[m.label - 1] < MEAN_MFI_PERCENT[m.key] - 1, m.key

@@ -80,7 +80,7 @@ def _gain_by_packing(
 
 
 def _painted(subject: Subject, anatomy: Anatomy, z_mm: np.ndarray) -> np.ndarray:
-    """``(planes, y, x)`` tissues on planes at any heights, with gaps between muscles."""
+    """``(planes, y, x)`` tissues on planes at any heights, muscles not packed."""
     structures = anatomy.structures
     rng = np.random.default_rng([*subject.seed, 10])
     planes, contours = zip(*(s.at(z_mm) for s in structures), strict=True)

@@ -111,7 +111,7 @@ def test_muscles_have_the_areas_that_were_drawn():
 
 
 def test_investing_fascia_is_as_thick_as_drawn(neck):
-    """About TR and SCM; the others keep their own thin sheath. No gap is closed here."""
+    """About TR and SCM; the others keep their thin sheath. No gap is closed here."""
     centre = np.mean(neck.anatomy.level_bounds_mm["C6"])
     middle = np.abs(positions(neck.body)[0] - centre) < 4
     apart = neck.subject._replace(closing_mm=0.0)

@@ -340,9 +340,9 @@ def test_randomness_depends_on_seed_step_and_device():
     """What `augment` is given differs between devices, steps and seeds."""
     seen = []
 
-    def augment(key, image, labels):
+    def augment(key, batch):
         jax.debug.callback(lambda k: seen.append(int(k)), jax.random.bits(key))
-        return image, labels
+        return batch["image"], batch["labels"]
 
     optimizer = optax.sgd(0.0)
     batch = parallel.share(made_up_batch())

@@ -113,9 +113,7 @@ def test_a_config_may_be_a_file(tmp_path):
     path.write_text("def get_confg():\n    pass\n")
     with pytest.raises(ConfigError, match="mine.py: not a config"):
         load_config(path)
-    with pytest.raises(
-        ConfigError, match="no such config; .* one of .*dixon, dixon_cpu"
-    ):
+    with pytest.raises(ConfigError, match="no such config; .* dixon, dixon_cpu"):
         load_config("dixxon")
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cervjax.anatomy import MUSCLES
-from cervjax.phantom.structure import Structure
+from cervjax.phantom.structure import Structure, area_mm2
 from cervjax.phantom.tissues import TISSUES
 
 _SIDES = {"M": "", "R": "_R", "L": "_L"}
 _LARGEST_MM = 400.0
-_MOST_BYTES = 200_000_000
+_NAME = re.compile(r"\w[\w/.-]*")
+_SMALLEST_MM2 = 0.1
+_MOST_BYTES = 20_000_000
 
 
 class AnatomyError(ValueError):
@@ -99,7 +102,7 @@ def _heights(
         for name, z in table.items():
             value = _number(z)
             if value is None or abs(value) > _LARGEST_MM:
-                raise AnatomyError(f'{path}: "{part}": {name} must be mm, got {z!r}')
+                raise AnatomyError(f'{path}: "{part}": {name!r} must be mm, got {z!r}')
             is_disc = part == "discs" or name.startswith("disc_")
             (discs if is_disc else levels)[name.removeprefix("disc_")] = value
     if len(levels) < 2 or abs(levels.get("C5", np.inf)) > 1:
@@ -112,31 +115,37 @@ def _heights(
 
 def _number(value: Any) -> float | None:
     good = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if good and np.isfinite(value) else None
+    return float(value) if good and abs(value) < 1e9 else None
 
 
 def _structure(path: Path, row: Any) -> Structure:
     try:
-        name, side = str(row["name"]), row["side"]
+        name, side = row["name"], row["side"]
+        if not _NAME.fullmatch(name):
+            raise ValueError("a name of letters, digits and _ / . -")
         sections = sorted(row["sections"], key=lambda s: s["z"])
         z = np.array([s["z"] for s in sections], np.float64)
         xy = np.array([s["contour"] for s in sections], np.float64)
         label, order, tissue = row.get("label", 0), float(row["order"]), row["tissue"]
         full = name + _SIDES[side]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         what = row.get("name", "?") if isinstance(row, dict) else "?"
         raise AnatomyError(
-            f"{path}: {what}: needs name, side (R, L or M), tissue, order and sections "
-            f"with z and a contour of the same number of vertices each ({error!r})"
+            f"{path}: {what!r}: needs name, side (R, L or M), tissue, order and "
+            "sections with z and a contour of the same number of vertices each "
+            f"({error!r})"
         ) from error
     if xy.ndim != 3 or xy.shape[1] < 3 or xy.shape[2] != 2 or not len(z):
         raise AnatomyError(f"{path}: {full}: contours must be x, y points, 3 or more")
-    if not (np.isfinite(z).all() and np.isfinite(xy).all()):
+    if not (np.isfinite(z).all() and np.isfinite(xy).all() and np.isfinite(order)):
         raise AnatomyError(f"{path}: {full}: a coordinate is not a number")
     if max(np.abs(z).max(), np.abs(xy).max()) > _LARGEST_MM:
         raise AnatomyError(f"{path}: {full}: beyond {_LARGEST_MM:g} mm; units are mm")
     if np.any(np.diff(z) <= 0):
         raise AnatomyError(f"{path}: {full}: two sections at one height")
+    smallest = area_mm2(xy).min()
+    if smallest < _SMALLEST_MM2:
+        raise AnatomyError(f"{path}: {full}: a contour of {smallest:.2g} mm2 in area")
     _check_side(path, full, side, label, xy)
     return Structure(full, _tissue(path, full, tissue, label), label, order, z, xy)
 
@@ -145,7 +154,7 @@ def _check_side(path: Path, name: str, side: str, label: Any, xy: np.ndarray) ->
     """A muscle's label, its name, its side and where it lies must agree."""
     muscles = {m.abbreviation + _SIDES[m.side[0].upper()]: m.label for m in MUSCLES}
     expected = muscles.get(name.replace("_internal_septum", ""), 0)
-    if label != expected:
+    if label != expected or isinstance(label, bool):
         raise AnatomyError(f"{path}: {name} has label {label!r}, expected {expected}")
     x = xy[..., 0].mean()
     if (side == "R" and x < -2) or (side == "L" and x > 2):
@@ -181,7 +190,7 @@ def _tissue(path: Path, name: str, tissue: Any, label: int) -> str:
         return "septum"
     if tissue == "vessel":
         return "artery"
-    if tissue not in TISSUES:
+    if not isinstance(tissue, str) or tissue not in TISSUES:
         raise AnatomyError(
             f"{path}: {name}: tissue {tissue!r} is none of {', '.join(TISSUES)}"
         )

@@ -56,12 +56,15 @@ def complete(
         borders_mm: ``(8,)`` of its levels, from above.
 
     Raises:
-        AnatomyError: outlines without which no neck can be built are missing.
+        AnatomyError: outlines without which no neck can be built are missing, or
+            heights are not in order.
     """
     traced = _traced(person)
     missing = [n for n in _NEEDED if n not in traced]
     if missing:
         raise AnatomyError(f"{', '.join(missing)} missing; these outlines are needed")
+    if len(traced["body_outline"].z_mm) < 2:
+        raise AnatomyError("body_outline needs two sections or more")
     known, own = _heights(person, borders_mm)
     height = partial(_map_height, known, own)
     aligned = {s.name: align(traced[s.name], s) for s in standard if s.name in traced}

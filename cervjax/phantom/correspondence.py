@@ -17,18 +17,15 @@ _ALL_ROUND = (
 def align(traced: Structure, like: Structure) -> Structure:
     """Renumbers vertices so that they correspond to those of the standard."""
     n = like.contours_mm.shape[1]
-    xy = traced.contours_mm
+    xy, z = traced.contours_mm, traced.z_mm
+    if len(xy) == 1:  # a structure needs two sections
+        xy, z = np.repeat(xy, 2, 0), np.r_[z - 0.5, z + 0.5]
     if like.name in _ALL_ROUND:
         angles = _angles(like.contours_mm)
         xy = np.stack([_by_angle(c, angles) for c in xy])
-        return like._replace(z_mm=traced.z_mm, contours_mm=xy)
+        return like._replace(z_mm=z, contours_mm=xy)
     if xy.shape[1] != n:
         xy = np.stack([_resampled(c, n) for c in xy])
-    if len(xy) == 1:  # a structure needs two sections
-        z = np.r_[traced.z_mm - 0.5, traced.z_mm + 0.5]
-        xy = np.repeat(xy, 2, 0)
-    else:
-        z = traced.z_mm
     goal = like.contours_mm
     if _signed(xy) * _signed(goal) < 0:
         xy = xy[:, ::-1]

@@ -11,7 +11,7 @@ from scipy.ndimage import map_coordinates
 
 from cervjax.anatomy import MUSCLES
 from cervjax.phantom.atlas import Anatomy
-from cervjax.phantom.structure import Structure
+from cervjax.phantom.structure import Structure, area_mm2
 from cervjax.phantom.subject import Subject
 
 _SPINE = np.array([0.0, -8.0])  # x, y of the axis of what is bone-stiff
@@ -176,7 +176,7 @@ def fit_deformation(
     for _ in range(6):
         for i, index, xy in rows:
             moved = offset(deform(xy, index), subject.gap_mm)
-            ratio = _area(moved).mean() / _area(xy).mean()
+            ratio = area_mm2(moved).mean() / area_mm2(xy).mean()
             step = np.log(subject.muscle_area[i] / ratio)
             growth[i] = np.clip(growth[i] + 1.1 * step, -1.1, 1.6)
     return deform
@@ -190,12 +190,6 @@ def _ellipses(num_planes: int, index: np.ndarray, xy: np.ndarray) -> _Ellipses:
     half[index] = np.sqrt(2 * values[:, ::-1] / xy.shape[1])
     centre[index], axis[index] = mean[:, 0], vectors[:, :, 1]
     return _Ellipses(centre, axis, half)
-
-
-def _area(xy: np.ndarray) -> np.ndarray:
-    """Areas of polygons ``(..., n, 2)``."""
-    x, y = xy[..., 0], xy[..., 1]
-    return 0.5 * np.abs((x * np.roll(y, -1, -1) - np.roll(x, -1, -1) * y).sum(-1))
 
 
 def offset(xy: np.ndarray, distance_mm: float) -> np.ndarray:

@@ -44,3 +44,9 @@ class Structure(NamedTuple):
         k = np.clip(np.searchsorted(self.z_mm, z, "right") - 1, 0, len(self.z_mm) - 2)
         t = ((z - self.z_mm[k]) / (self.z_mm[k + 1] - self.z_mm[k]))[:, None, None]
         return index, self.contours_mm[k] * (1 - t) + self.contours_mm[k + 1] * t
+
+
+def area_mm2(xy: np.ndarray) -> np.ndarray:
+    """Areas of polygons ``(..., n, 2)`` in mm, vertices in either direction."""
+    x, y = xy[..., 0], xy[..., 1]
+    return 0.5 * np.abs((x * np.roll(y, -1, -1) - np.roll(x, -1, -1) * y).sum(-1))

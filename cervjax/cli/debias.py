@@ -40,11 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MUSCLE=RATIO",
         help="another one for a muscle, as LC=0.97",
     )
-    parser.add_argument(
-        "--snap-slice-ends",
-        action="store_true",
-        help="then and later take slices at a muscle's ends whole or not at all",
-    )
     add_tta(parser, "then and later")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the target if it is there"
@@ -63,8 +58,6 @@ def run(args: argparse.Namespace) -> int:
     card = weights.card
     if args.tta:
         card = replace(card, tta=args.tta)
-    if args.snap_slice_ends:
-        card = replace(card, snap_slice_ends=True)
     weights = weights._replace(card=card)
     scans = []
     for folder in args.scans:

@@ -24,7 +24,7 @@ SETTINGS = (
     "border",
     "predict_border",
     "tta",
-    "snap_slice_ends",
+    "levels_rule",
     "batch_size",
     "max_memory_gb",
     "measure_on",
@@ -91,10 +91,10 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     )
     add_tta(parser, "default: the weights'")
     parser.add_argument(
-        "--snap-slice-ends",
-        action=argparse.BooleanOptionalAction,
-        help="take slices at a muscle's ends whole or not at all "
-        "(default: the weights')",
+        "--levels-rule",
+        choices=("paper", "none"),
+        help="each muscle at its levels of the paper's Table 1 (default), or in its "
+        "full length; for weights that find levels",
     )
     parser.add_argument(
         "--batch-size", type=positive, default=1, help="windows at once (default 1)"

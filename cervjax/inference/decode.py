@@ -76,22 +76,6 @@ def labels_at(logits: Array, places: tuple[Places, ...]) -> tuple[Array, Array]:
     return lax.map(plane, along_x, batch_size=_PLANES_AT_ONCE)
 
 
-@jax.jit
-def logits_of_slice(logits: Array, places: tuple[Places, ...]) -> Array:
-    """Logits interpolated in a slice of the scan.
-
-    Args:
-        logits: (x, y, z, c), as for `labels_at`.
-        places: along x and y, and the slice's own along z, without an axis.
-
-    Returns:
-        (c, x, y).
-    """
-    along_x, along_y, along_z = places
-    v = _between(logits, along_z, 2).transpose(2, 0, 1)
-    return _between(_between(v, along_x, 1), along_y, 2)
-
-
 def _between(v: Array, at: Places, axis: int) -> Array:
     """Linear interpolation along an axis; a single place takes the axis away."""
     last = v.shape[axis] - 1

@@ -1,13 +1,14 @@
-"""One scan: tiling, network, decoding, slice ends, in this order."""
+"""One scan: tiling, network, decoding, levels, in this order."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from cervjax.anatomy import NUM_CLASSES, muscles_of
 from cervjax.inference.decode import Places, labels_at, places_between
+from cervjax.inference.levels import at_their_levels, levels_warnings, slice_levels
 from cervjax.inference.memory import check_ever_fits, whole_height, within_memory
-from cervjax.inference.slice_ends import snap_slice_ends
 from cervjax.inference.stitching import (
     Forward,
     Logits,
@@ -16,7 +17,7 @@ from cervjax.inference.stitching import (
 )
 from cervjax.inference.test_time_augmentation import logit_steps
 from cervjax.inference.tiling import sliding_window, whole_volume
-from cervjax.inference.types import Segmentation, Settings, Size
+from cervjax.inference.types import LevelsRule, Segmentation, Settings, Size
 from cervjax.io.dixon import DixonImages
 from cervjax.model.card import Tta
 from cervjax.model.dense_vnet import DenseVNet
@@ -76,17 +77,20 @@ def segment_prepared(
     )
     if settings.stitch == "logits":
         found = segment_volume(forward, image, settings, recipe.padding, shape)
+        if weights.card.architecture.classes > NUM_CLASSES:
+            size = np.multiply(prepared.resampled_shape, recipe.spacing_mm)
+            spacing_mm = tuple((size / shape).tolist())
+            found, more = with_levels(found, spacing_mm, settings.levels_rule)
+            warnings += more
         return found, settings, warnings
     # As NiftyNet: labels of windows, which return to the scan by nearest neighbour.
     labels = stitched_labels(forward, image, sliding_window(image.shape[:3], settings))
     keep = recipe.keep_last_plane
-    found = Segmentation(
-        *(
-            resample_labels(unpad(v, recipe.padding), shape, keep_last_plane=keep)
-            for v in labels
-        )
+    own, confidence = (
+        resample_labels(unpad(v, recipe.padding), shape, keep_last_plane=keep)
+        for v in (labels.labels, labels.confidence)
     )
-    return found, settings, warnings
+    return Segmentation(own, confidence), settings, warnings
 
 
 def segment_volume(
@@ -101,7 +105,7 @@ def segment_volume(
     Args:
         forward: the network.
         image: float32 (x, y, z, 2), padded and whitened.
-        settings: mode, window and slice ends.
+        settings: mode and window.
         margin: voxels at both ends of each axis that need no label (the padding).
         shape: of the scan, whose corner voxels lie on those of the image within the
             margin; None is the image's own grid.
@@ -113,15 +117,15 @@ def segment_volume(
     inner = tuple(n - 2 * m for n, m in zip(size, margin, strict=True))
     if settings.mode == "whole":
         tiling = whole_volume(size, margin)
-        if shape in (None, inner) and not settings.snap_slice_ends:
-            return Segmentation(
-                *(unpad(v, margin) for v in stitched_labels(forward, image, tiling))
-            )
+        if shape in (None, inner):
+            found = stitched_labels(forward, image, tiling)
+            inside = (unpad(v, margin) for v in (found.labels, found.confidence))
+            return Segmentation(*inside)
     else:
         tiling = sliding_window(size, settings, even=True)
     logits = stitched_logits(forward, image, tiling)
     places = scan_places(logits, size, margin, shape or inner, settings.tta)
-    return decode(logits, places, settings.snap_slice_ends)
+    return decode(logits, places)
 
 
 def scan_places(
@@ -141,17 +145,28 @@ def scan_places(
     return x, y, z
 
 
-def decode(
-    logits: Logits, places: tuple[Places, Places, Places], snap_ends: bool
-) -> Segmentation:
-    """Labels and confidence at places, with slice ends snapped on request.
-
-    The confidence of a voxel that is added or taken away there stays as it was.
-    """
+def decode(logits: Logits, places: tuple[Places, Places, Places]) -> Segmentation:
+    """Classes and confidence at places."""
     labels, confidence = (np.asarray(a) for a in labels_at(logits.values, places))
-    if snap_ends:
-        labels = snap_slice_ends(labels, logits.values, places)
     return Segmentation(labels, confidence)
+
+
+def with_levels(
+    found: Segmentation, spacing_mm: tuple[float, ...], rule: LevelsRule
+) -> tuple[Segmentation, list[str]]:
+    """From classes to muscles, at their levels if the rule says so; and warnings.
+
+    Args:
+        found: of a network that marks bodies, too.
+        spacing_mm: of its voxels.
+        rule: see `Settings`.
+    """
+    levels = slice_levels(found.labels, float(np.prod(spacing_mm)) / 1000)
+    labels = muscles_of(found.labels)
+    warnings = levels_warnings(levels)
+    if rule == "paper":
+        labels = at_their_levels(labels, levels.number)
+    return Segmentation(labels, found.confidence, levels), warnings
 
 
 def segment_whole(

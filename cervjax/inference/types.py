@@ -6,10 +6,12 @@ from typing import Any, Literal, NamedTuple, Self, get_args
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from cervjax.inference.levels import SliceLevels
 from cervjax.io.dixon import Measured
 from cervjax.model.card import Mode, ModelCard, Tta
 from cervjax.model.dense_vnet import SIZE_MULTIPLE
 
+LevelsRule = Literal["paper", "none"]
 Stitch = Literal["logits", "labels"]
 Size = tuple[int, int, int]
 """Voxels along x, y and z."""
@@ -21,10 +23,12 @@ class Segmentation(NamedTuple):
     Attributes:
         labels: uint8 (x, y, z).
         confidence: float32 (x, y, z), the largest class probability.
+        levels: of the slices, if the network finds levels.
     """
 
     labels: UInt8[np.ndarray, "x y z"]
     confidence: Float32[np.ndarray, "x y z"]
+    levels: SliceLevels | None = None
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,8 @@ class Settings:
             nearest voxel. A whole volume has logits.
         tta: versions of the volume that test-time augmentation averages: 1, itself; 2,
             and its mirror image; 4, and both moved by a slice.
-        snap_slice_ends: a slice at a muscle's end is taken whole or not at all; needs
-            logits.
+        levels_rule: "paper", each muscle at its levels of Table 1, or "none", muscles
+            in their full length; for networks that find levels.
         batch_size: windows that the network gets at once.
         max_memory_gb: what the network may take; None means what is free.
         measure_on: what fat is measured on where a scan has both, see `read_scan`.
@@ -57,7 +61,7 @@ class Settings:
     predict_border: bool = False
     stitch: Stitch = "logits"
     tta: Tta = 1
-    snap_slice_ends: bool = False
+    levels_rule: LevelsRule = "paper"
     batch_size: int = 1
     max_memory_gb: float | None = None
     measure_on: Measured = "echoes"
@@ -67,6 +71,7 @@ class Settings:
         for name, allowed in (
             ("mode", get_args(Mode)),
             ("stitch", get_args(Stitch)),
+            ("levels_rule", get_args(LevelsRule)),
             ("tta", get_args(Tta)),
             ("measure_on", get_args(Measured)),
         ):
@@ -79,19 +84,13 @@ class Settings:
         check_window(self.window, self.border)
         if self.mode == "whole" and self.stitch == "labels":
             raise ValueError("a whole volume is not stitched from labels: use logits")
-        if self.snap_slice_ends and self.stitch == "labels":
-            raise ValueError(
-                "slice-end snapping needs logits at the scan's voxels, and NiftyNet's "
-                "sliding window has labels only: leave out --snap-slice-ends, or add "
-                "--mode whole"
-            )
 
     @classmethod
     def of_card(cls, card: ModelCard, **overrides: Any) -> Self:
         """The weights' own settings, so that nobody gets other numbers unawares.
 
         Weights that ask for a sliding window get NiftyNet's, which puts labels
-        together and does not snap slice ends; all others put logits together.
+        together; all others put logits together.
 
         Args:
             card: the weights'.
@@ -107,7 +106,6 @@ class Settings:
             "mode": mode,
             "stitch": "labels" if niftynet else "logits",
             "tta": card.tta,
-            "snap_slice_ends": card.snap_slice_ends and not niftynet,
         }
         return cls(**{**defaults, **given})
 

@@ -14,7 +14,7 @@ Mode = Literal["whole", "sliding_window"]
 Tta = Literal[1, 2, 4]
 """Of a volume, over which test-time augmentation averages."""
 
-FORMAT = "cervjax-2"
+FORMAT = "cervjax-3"
 """Of cards and weights files; changes when their fields do."""
 SYNTHETIC = (
     "Trained on synthetic necks; not validated on patients; not for clinical use."
@@ -38,9 +38,6 @@ class ModelCard:
         recipe: the preprocessing they were trained with.
         tta: versions of a scan that test-time augmentation averages, unless told
             otherwise: 1, 2 or 4, see `cervjax.inference.test_time_augmentation`.
-        snap_slice_ends: slices at a muscle's ends are taken whole or not at all, unless
-            told otherwise, see `cervjax.inference.slice_ends`; not with labels that a
-            sliding window puts together.
         limits: what they must not be used for.
         architecture: the network's numbers of layers and features.
         accuracy: how good they are and on what, as
@@ -58,7 +55,6 @@ class ModelCard:
     mode: Mode
     recipe: Recipe
     tta: Tta = 1
-    snap_slice_ends: bool = False
     limits: str = NOTICE
     architecture: Architecture = PUBLISHED
     accuracy: Mapping[str, Any] = field(default_factory=dict)

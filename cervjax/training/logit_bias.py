@@ -92,11 +92,10 @@ def fit_logit_bias(
     for scan in scans:
         cases.append(_case(weights, scan))
         log(f"  {scan.scan.name}")
-    snap = weights.card.snap_slice_ends
     shift, slope = np.zeros(MUSCLE_PAIRS), np.full(MUSCLE_PAIRS, FIRST_SLOPE)
     tried: list[tuple[np.ndarray, np.ndarray]] = []  # shifts, log ratio over target
     for number in range(rounds):
-        ratios = [_volume_ratio(case, shift, snap) for case in cases]
+        ratios = [_volume_ratio(case, shift) for case in cases]
         ratio = _mean_of_known(np.array(ratios), axis=0)
         excess = np.log(np.maximum(ratio, 1e-3) / targets)
         log(f"round {number}: mean volume ratios {ratio.round(3)}")
@@ -138,11 +137,11 @@ def _case(weights: Weights, scan: LabelledScan) -> _Case:
     return _Case(logits, places, counts)
 
 
-def _volume_ratio(case: _Case, shift: np.ndarray, snap_slice_ends: bool) -> np.ndarray:
+def _volume_ratio(case: _Case, shift: np.ndarray) -> np.ndarray:
     """Predicted over reference volume of the seven muscles, mean of both sides."""
     moved = case.logits.values + np.r_[0, shift[_PAIR]].astype(np.float32)
     logits = case.logits._replace(values=moved)
-    labels = decode(logits, case.places, snap_slice_ends).labels
+    labels = decode(logits, case.places).labels
     counts = np.bincount(labels.reshape(-1), minlength=NUM_CLASSES)
     reference = np.where(case.reference > 0, case.reference, np.nan)
     ratios = (counts / reference)[1:].reshape(MUSCLE_PAIRS, 2)

@@ -10,6 +10,7 @@ and over all.
 """
 
 import argparse
+import csv
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -19,7 +20,6 @@ import numpy as np
 
 import cervjax
 from cervjax.anatomy import LEVEL_CLASSES, MUSCLES
-from cervjax.io.tables import read_rows
 from cervjax.model.weights import SHIPPED, load_weights
 
 SIX = ("MFSS", "SSCap", "SPCap", "LS", "SCM", "LC")
@@ -72,7 +72,7 @@ def dice_by_muscle(case: Path, found: np.ndarray, which: str) -> dict[str, float
     traced = np.asarray(nib.load(case / "labels.nii.gz").dataobj).astype(np.uint8)
     level_of = _levels(case)
     slices = defaultdict(set)
-    for row in read_rows(case / "status.csv")[1]:
+    for row in _rows(case / "status.csv"):
         slices[int(row["label"])].add(int(row["slice"]))
     by_name = defaultdict(list)
     for m in MUSCLES:
@@ -87,6 +87,11 @@ def dice_by_muscle(case: Path, found: np.ndarray, which: str) -> dict[str, float
         m.abbreviation: float(np.mean(by_name[m.abbreviation] or np.nan))
         for m in MUSCLES
     }
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
 
 
 def _levels(case: Path):

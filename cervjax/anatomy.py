@@ -76,12 +76,12 @@ LEVEL_CLASSES = {
 """Classes of the vertebral bodies, for networks that tell levels; never in a mask."""
 
 LEFT_RIGHT_PERMUTATION = np.array(
-    [0]
-    + [m.label + (1 if m.side == "right" else -1) for m in MUSCLES]
-    + list(LEVEL_CLASSES.values()),
-    np.uint8,
+    [0] + [m.label + (1 if m.side == "right" else -1) for m in MUSCLES], np.uint8
 )
 """``LEFT_RIGHT_PERMUTATION[label]`` is the same muscle on the other side."""
+
+CLASS_PERMUTATION = np.r_[LEFT_RIGHT_PERMUTATION, list(LEVEL_CLASSES.values())]
+"""The same for all classes of a network; bodies have no side."""
 
 
 def muscles_of(classes: np.ndarray) -> np.ndarray:

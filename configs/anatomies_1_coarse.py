@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
     config.contrast = contrast = ConfigDict()
     contrast.dixon = 0.4  # share of true Dixon pairs
     contrast.unordered = 0.45  # of the others: tissues drawn wholly at random
-    contrast.shift_mm = (18.0, 16.0, 14.0)
+    contrast.shift_mm = (50.0, 45.0, 32.0)
     contrast.slope = 0.7  # log gain from front to back
     contrast.texture = 0.12
     contrast.snr = (6.0, 60.0)
@@ -82,11 +82,11 @@ def get_config() -> ConfigDict:
     train.loss = "dice_balanced_cross_entropy"
     train.batch_size = 1
     train.accumulate = 1  # parts of a batch, one after another
-    train.average_decay = 0.998
-    train.num_steps = 1800
+    train.average_decay = 0.99
+    train.num_steps = 2000
     train.log_every = 20
     train.checkpoint_every = 200
-    train.eval_every = 450
+    train.eval_every = 400
     train.patience = 0  # the schedule ends it
 
     config.eval = ConfigDict()

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cervjax.anatomy import LEFT_RIGHT_PERMUTATION, LEVEL_CLASSES, MUSCLES
+from cervjax.anatomy import CLASS_PERMUTATION, LEVEL_CLASSES, MUSCLES
 from cervjax.data.augment_intensity import Intensity, distort, smooth_field
 from cervjax.data.augment_spatial import PerAxis, Size, Warp, nearest, random_index
 from cervjax.phantom.signal import Sequence, fat_weights, water_weights
@@ -38,7 +38,8 @@ class Contrast(NamedTuple):
         dixon: share of true Dixon pairs; the others have one contrast in both channels.
         unordered: share of the others whose tissues are drawn wholly at random, not in
             the order that they have in most sequences.
-        shift_mm: +-, of the window's middle along x, y, z.
+        shift_mm: +-, of the window's middle along x, y, z. Wide, or the network learns
+            where in a window things are, and not what they look like.
         slope: standard deviation of the coils' log gain from front to back.
         texture: highest standard deviation of the smooth log gain within tissues.
         snr: lowest and highest signal of muscle over noise.
@@ -47,7 +48,7 @@ class Contrast(NamedTuple):
 
     dixon: float = 0.4
     unordered: float = 0.45
-    shift_mm: PerAxis = (18.0, 16.0, 14.0)
+    shift_mm: PerAxis = (50.0, 45.0, 32.0)
     slope: float = 0.7
     texture: float = 0.12
     snr: tuple[float, float] = (6.0, 60.0)
@@ -90,10 +91,11 @@ class Scanner:
     def _one(self, key: Array, codes: Array) -> tuple[Array, Array]:
         place, look, change = jax.random.split(key, 3)
         index, mirrored = _index(place, codes.shape, self)
-        fine = nearest(codes, index)
+        fine = _outside_is_air(nearest(codes, index), index, codes.shape)
         middle = (index[..., 0::_SUB] + index[..., 1::_SUB]) / _SUB
-        classes = jnp.asarray(_class_table())[nearest(codes, middle) >> 8]
-        other = jnp.asarray(LEFT_RIGHT_PERMUTATION)[classes]
+        seen = _outside_is_air(nearest(codes, middle), middle, codes.shape)
+        classes = jnp.asarray(_class_table())[seen >> 8]
+        other = jnp.asarray(CLASS_PERMUTATION, jnp.uint8)[classes]
         classes = jnp.where(mirrored, other, classes)
         pair = _signal(look, fine, self.contrast)
         pair = distort(change, pair[None], self.intensity)[0]
@@ -108,14 +110,15 @@ def whiten_foreground(image: Array) -> Array:
     Args:
         image: (x, y, z, c).
     """
-    height = image - image.min((0, 1, 2))
-    level = height.mean((0, 1, 2))
+    voxels = {"axis": (0, 1, 2), "keepdims": True}
+    height = image - image.min(**voxels)
+    level = height.mean(**voxels)
     for _ in range(2):
         mask = height > FOREGROUND_SHARE * level
-        count = jnp.maximum(mask.sum((0, 1, 2)), 1)
-        level = jnp.where(mask, height, 0).sum((0, 1, 2)) / count
+        count = jnp.maximum(mask.sum(**voxels), 1)
+        level = jnp.where(mask, height, 0).sum(**voxels) / count
     away = height - level
-    square = jnp.where(mask, away**2, 0).sum((0, 1, 2)) / count
+    square = jnp.where(mask, away**2, 0).sum(**voxels) / count
     return away / jnp.maximum(jnp.sqrt(square), 1e-5)
 
 
@@ -144,7 +147,16 @@ def _index(key: Array, shape: tuple[int, ...], scanner: Scanner) -> tuple[Array,
     base = (np.array(shape) - 1) / 2
     axes = (3, 1, 1, 1)
     index = (index - middle.reshape(axes)) * ratio.reshape(axes)
-    return index + (base + shift / np.array(MAP_SPACING_MM)).reshape(axes), mirrored
+    middle_of_map = base + shift / np.array(MAP_SPACING_MM)
+    return index + middle_of_map.reshape(axes), mirrored
+
+
+def _outside_is_air(codes: Array, index: Array, shape: tuple[int, ...]) -> Array:
+    """Beside, before and behind the map is air; above and below it goes on."""
+    inside = [
+        (index[axis] > -0.5) & (index[axis] < shape[axis] - 0.5) for axis in (0, 1)
+    ]
+    return jnp.where(inside[0] & inside[1], codes, 0)
 
 
 def _signal(key: Array, fine: Array, contrast: Contrast) -> Array:

@@ -119,8 +119,8 @@ def segment_volume(
         tiling = whole_volume(size, margin)
         if shape in (None, inner):
             found = stitched_labels(forward, image, tiling)
-            inside = (unpad(v, margin) for v in (found.labels, found.confidence))
-            return Segmentation(*inside)
+            labels, confidence = found.labels, found.confidence
+            return Segmentation(unpad(labels, margin), unpad(confidence, margin))
     else:
         tiling = sliding_window(size, settings, even=True)
     logits = stitched_logits(forward, image, tiling)

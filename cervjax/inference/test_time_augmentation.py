@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from cervjax.anatomy import LEFT_RIGHT_PERMUTATION
+from cervjax.anatomy import CLASS_PERMUTATION
 from cervjax.inference.types import Size
 from cervjax.model.card import Tta
 from cervjax.model.dense_vnet import DenseVNet
@@ -104,7 +104,7 @@ def _mirrored_logits(logits: Array, span: tuple[int, int], size: int) -> Array:
     first, stop = span
     source = jnp.clip(size - jnp.arange(first, stop), first, stop - 1) - first
     classes = logits.shape[-1]
-    partner = jnp.asarray(LEFT_RIGHT_PERMUTATION[:classes].astype(int))
+    partner = jnp.asarray(CLASS_PERMUTATION[:classes].astype(int))
     return logits[:, source][..., partner]
 
 

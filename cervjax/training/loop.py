@@ -195,7 +195,7 @@ def _load(config: ConfigDict, landmarks: Landmarks | None, log: Log) -> TrainSet
 
 def _landmarks(config: ConfigDict, init_from: Any, log: Log) -> Landmarks | None:
     """The standard histogram that the weights to start from know, if there are any."""
-    if init_from is None or config.data.landmarks or "tissue_maps" in config:
+    if init_from is None or "tissue_maps" in config or config.data.landmarks:
         return None
     log("standard histogram: that of the weights to start from")
     return dict(load_weights(init_from).card.recipe.landmarks)

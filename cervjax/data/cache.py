@@ -212,7 +212,9 @@ def _prepare(
     spacing_mm = images.grid.spacing_mm
     prepared = prepare(images.in_phase, images.out_phase, spacing_mm, recipe)
     labels = resample_labels(
-        labels, prepared.resampled_shape, keep_last_plane=recipe.keep_last_plane
+        labels if prepared.box is None else labels[prepared.box],
+        prepared.resampled_shape,
+        keep_last_plane=recipe.keep_last_plane,
     )
     labels = pad(labels, recipe.padding, "zero")
     counts = np.bincount(labels.ravel(), minlength=NUM_CLASSES)

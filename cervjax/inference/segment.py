@@ -76,10 +76,15 @@ def segment_prepared(
         on_compiled,
     )
     if settings.stitch == "logits":
-        found = segment_volume(forward, image, settings, recipe.padding, shape)
+        whole = tuple(slice(0, n) for n in shape)
+        box = prepared.box or whole
+        part = tuple(b.stop - b.start for b in box)
+        found = segment_volume(forward, image, settings, recipe.padding, part)
+        if prepared.box:
+            found = _pasted(found, box, shape)
         if weights.card.architecture.classes > NUM_CLASSES:
             size = np.multiply(prepared.resampled_shape, recipe.spacing_mm)
-            spacing_mm = tuple((size / shape).tolist())
+            spacing_mm = tuple((size / part).tolist())
             found, more = with_levels(found, spacing_mm, settings.levels_rule)
             warnings += more
         return found, settings, warnings
@@ -91,6 +96,15 @@ def segment_prepared(
         for v in (labels.labels, labels.confidence)
     )
     return Segmentation(own, confidence), settings, warnings
+
+
+def _pasted(
+    found: Segmentation, box: tuple[slice, ...], shape: tuple[int, ...]
+) -> Segmentation:
+    """What was found in a part of the scan, in the whole; air is surely nothing."""
+    labels, confidence = np.zeros(shape, np.uint8), np.ones(shape, np.float32)
+    labels[box], confidence[box] = found.labels, found.confidence
+    return Segmentation(labels, confidence)
 
 
 def segment_volume(

@@ -1,10 +1,12 @@
 """Whitening over the foreground, without a standard histogram."""
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 FOREGROUND_SHARE = 0.3
 """Of the foreground's mean: what is brighter is foreground."""
+COLUMN_SHARE = 0.1
+MARGIN_MM = 8.0
 
 
 def whiten_foreground(
@@ -19,11 +21,44 @@ def whiten_foreground(
         volume: float32 (x, y, z), any intensity unit; its lowest value counts as 0.
     """
     height = volume - volume.min()
-    level = height.mean(dtype=np.float64)
-    mask = np.ones(height.shape, bool)
-    for _ in range(2):
-        mask = height > FOREGROUND_SHARE * level
-        level = height[mask].mean(dtype=np.float64) if mask.any() else 0.0
+    mask, level = _foreground(height)
     away = height - np.float32(level)
     square = np.square(away[mask], dtype=np.float64).mean() if mask.any() else 0.0
     return away / np.float32(max(np.sqrt(square), 1e-5))
+
+
+def body_box(
+    volume: Float32[np.ndarray, "x y z"], spacing_mm: tuple[float, float, float]
+) -> tuple[slice, slice, slice]:
+    """The part of a scan, along x and y, that holds the body; all slices.
+
+    A column of voxels belongs to it if it has a tenth of the foreground of the fullest
+    one, so that noise and ghosts in the air do not count; `MARGIN_MM` is added.
+
+    Args:
+        volume: float32 (x, y, z), any intensity unit.
+        spacing_mm: of its voxels.
+    """
+    mask, _ = _foreground(volume - volume.min())
+    box = []
+    for axis in (0, 1):
+        others = tuple(a for a in range(3) if a != axis)
+        profile = mask.sum(others)
+        inside = np.flatnonzero(profile > COLUMN_SHARE * profile.max())
+        if not len(inside):
+            box.append(slice(0, volume.shape[axis]))
+            continue
+        margin = round(MARGIN_MM / spacing_mm[axis])
+        first, last = inside[0] - margin, inside[-1] + 1 + margin
+        box.append(slice(max(int(first), 0), min(int(last), volume.shape[axis])))
+    return box[0], box[1], slice(0, volume.shape[2])
+
+
+def _foreground(height: np.ndarray) -> tuple[Bool[np.ndarray, "x y z"], float]:
+    """Which voxels are not air, and their mean, of heights above the lowest value."""
+    level = float(height.mean(dtype=np.float64))
+    mask = np.ones(height.shape, bool)
+    for _ in range(2):
+        mask = height > FOREGROUND_SHARE * level
+        level = float(height[mask].mean(dtype=np.float64)) if mask.any() else 0.0
+    return mask, level

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Real
 
-from cervjax.preprocessing.foreground import whiten_foreground
+from cervjax.preprocessing.foreground import body_box, whiten_foreground
 from cervjax.preprocessing.histogram import (
     CHANNELS,
     DILATIONS,
@@ -46,7 +46,8 @@ class Recipe:
             rounding noise, which may count as foreground in air that was exactly zero.
             NiftyNet leaves it out only where the spacings are equal to the last bit.
         normalisation: "histogram" (NiftyNet: landmarks, then whitening) or
-            "foreground" (whitening over what is not air, see `whiten_foreground`).
+            "foreground" (the scan is cropped to the body, then whitened over what is
+            not air, see `cervjax.preprocessing.foreground`).
     """
 
     landmarks: Landmarks = field(default_factory=dict)
@@ -65,10 +66,12 @@ class Prepared(NamedTuple):
     Attributes:
         image: float32 (x, y, z, 2), padded, standardised, whitened.
         resampled_shape: voxels before padding.
+        box: the part of the scan that was taken, by its voxels; None is all of it.
     """
 
     image: Float32[np.ndarray, "x y z 2"]
     resampled_shape: tuple[int, int, int]
+    box: tuple[slice, slice, slice] | None = None
 
 
 def prepare(
@@ -88,6 +91,10 @@ def prepare(
     Raises:
         ValueError: no voxel is brighter than zero in both channels.
     """
+    box = None
+    if recipe.normalisation == "foreground":
+        box = body_box(in_phase, spacing_mm)
+        in_phase, out_phase = in_phase[box], out_phase[box]
     with ThreadPoolExecutor(len(CHANNELS)) as pool:  # SciPy and NumPy free the lock
         volumes = list(
             pool.map(
@@ -95,7 +102,7 @@ def prepare(
             )
         )
         if recipe.normalisation == "foreground":
-            return _whitened(volumes, recipe, pool)
+            return _whitened(volumes, recipe, pool)._replace(box=box)
         mask = _padded_foreground(volumes, recipe, pool)
         if not mask.any():
             raise ValueError("no foreground: no voxel is above zero in both channels")

@@ -26,8 +26,9 @@ def get_config() -> ConfigDict:
     contrast.shift_mm = (50.0, 45.0, 32.0)
     contrast.slope = 0.7  # log gain from front to back
     contrast.texture = 0.12
-    contrast.snr = (6.0, 60.0)
+    contrast.snr = (6.0, 120.0)
     contrast.clip = 0.3
+    contrast.blank_air = 0.35
 
     config.data = data = ConfigDict()
     data.cache = ""  # folder of tissue maps; "" is the user's cache folder

@@ -21,7 +21,7 @@ from cervjax.data.augment_spatial import PerAxis, Size, Warp, nearest, random_in
 from cervjax.phantom.signal import Sequence, fat_weights, water_weights
 from cervjax.phantom.tissue_map import MAP_SPACING_MM
 from cervjax.phantom.tissues import TISSUES, column
-from cervjax.preprocessing.foreground import FOREGROUND_SHARE
+from cervjax.preprocessing.foreground import BRIGHTEST, FOREGROUND_SHARE
 
 _NAMES = list(TISSUES)
 _MUSCLES = np.array(
@@ -44,6 +44,7 @@ class Contrast(NamedTuple):
         texture: highest standard deviation of the smooth log gain within tissues.
         snr: lowest and highest signal of muscle over noise.
         clip: probability that bright voxels are cut off.
+        blank_air: probability that the air holds no noise.
     """
 
     dixon: float = 0.4
@@ -51,8 +52,9 @@ class Contrast(NamedTuple):
     shift_mm: PerAxis = (50.0, 45.0, 32.0)
     slope: float = 0.7
     texture: float = 0.12
-    snr: tuple[float, float] = (6.0, 60.0)
+    snr: tuple[float, float] = (6.0, 120.0)
     clip: float = 0.3
+    blank_air: float = 0.35
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ def whiten_foreground(image: Array) -> Array:
         mask = height > FOREGROUND_SHARE * level
         count = jnp.maximum(mask.sum(**voxels), 1)
         level = jnp.where(mask, height, 0).sum(**voxels) / count
-    away = height - level
+    height = jnp.minimum(height, BRIGHTEST * level)
+    away = height - jnp.where(mask, height, 0).sum(**voxels) / count
     square = jnp.where(mask, away**2, 0).sum(**voxels) / count
     return away / jnp.maximum(jnp.sqrt(square), 1e-5)
 
@@ -161,7 +164,7 @@ def _outside_is_air(codes: Array, index: Array, shape: tuple[int, ...]) -> Array
 
 def _signal(key: Array, fine: Array, contrast: Contrast) -> Array:
     """Magnitudes (x, y, z, 2) of points (x, y, z * _SUB)."""
-    keys = jax.random.split(key, 12)
+    keys = jax.random.split(key, 13)
     is_dixon = jax.random.bernoulli(keys[0], contrast.dixon)
     water_table, fat_level, muscle = _tables(keys[1], is_dixon, contrast)
     tissue, share = fine >> 8, (fine & 255).astype(jnp.float32) / 255
@@ -194,6 +197,14 @@ def _signal(key: Array, fine: Array, contrast: Contrast) -> Array:
     # One contrast twice is one image: its noise is the same in both channels.
     noise = jnp.where(is_dixon, noise, noise[..., :1])
     pair = jnp.sqrt((pair + noise[0]) ** 2 + noise[1] ** 2)
+    # Some scanners blank the air; some images have a floor above zero.
+    is_air = (density[tissue].reshape(*water.shape, _SUB).max(-1) == 0)[..., None]
+    blank = jax.random.bernoulli(keys[11], contrast.blank_air)
+    pair = jnp.where(blank & is_air, 0.0, pair)
+    floor = muscle * jnp.maximum(
+        jax.random.uniform(keys[12], minval=-0.6, maxval=0.4), 0
+    )
+    pair = pair + floor
     top = pair.mean() * jax.random.uniform(keys[9], minval=1.8, maxval=4.5)
     clipped = jax.random.bernoulli(keys[10], contrast.clip)
     return jnp.where(clipped, jnp.minimum(pair, top), pair)

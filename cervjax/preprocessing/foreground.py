@@ -5,6 +5,8 @@ from jaxtyping import Bool, Float32
 
 FOREGROUND_SHARE = 0.3
 """Of the foreground's mean: what is brighter is foreground."""
+BRIGHTEST = 3.0
+"""Times the foreground's mean: what is brighter is cut, as fat next to a coil."""
 COLUMN_SHARE = 0.1
 MARGIN_MM = 8.0
 
@@ -15,14 +17,16 @@ def whiten_foreground(
     """Mean 0 and standard deviation 1 over the voxels that are not air.
 
     The foreground is what is brighter than `FOREGROUND_SHARE` of its own mean, found in
-    two rounds from the mean of all; how much air there is hardly matters then.
+    two rounds from the mean of all; how much air there is hardly matters then. What is
+    very bright is cut at `BRIGHTEST`.
 
     Args:
         volume: float32 (x, y, z), any intensity unit; its lowest value counts as 0.
     """
     height = volume - volume.min()
     mask, level = _foreground(height)
-    away = height - np.float32(level)
+    height = np.minimum(height, np.float32(BRIGHTEST * level))
+    away = height - np.float32(height[mask].mean() if mask.any() else 0)
     square = np.square(away[mask], dtype=np.float64).mean() if mask.any() else 0.0
     return away / np.float32(max(np.sqrt(square), 1e-5))
 

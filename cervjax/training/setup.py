@@ -121,6 +121,7 @@ def make_body(config: ConfigDict) -> Callable[..., Any]:
         loss=config.train.loss,
         seed=config.seed,
         affine_scale=config.augment.affine_in_network,
+        fixed_statistics=config.train.get("fixed_statistics", False),
         weight_decay=config.optimizer.weight_decay,
         average_decay=config.train.average_decay,
         accumulate=config.train.accumulate,

@@ -114,6 +114,8 @@ class StepSettings:
         seed: of all randomness.
         affine_scale: NiftyNet's random affine inside the network; 0.1 is its default, 0
             leaves it out.
+        fixed_statistics: batch norm keeps the moving statistics that it starts from, so
+            that the network is trained exactly as it will be run.
         weight_decay: L2 of convolution kernels, half its square is added to the loss.
         average_decay: of the moving average of parameters; 0 for none.
         accumulate: splits each device's batch, for its memory, and adds up gradients;
@@ -126,6 +128,7 @@ class StepSettings:
     loss: str
     seed: int
     affine_scale: float = 0.0
+    fixed_statistics: bool = False
     weight_decay: float = 0.0
     average_decay: float = 0.0
     accumulate: int = 1
@@ -215,7 +218,7 @@ def _make_gradients(model: DenseVNet, settings: StepSettings) -> Callable[..., A
         half, updated = model.apply(
             {"params": params, "batch_stats": stats},
             image,
-            train=True,
+            train=not settings.fixed_statistics,
             method="half_resolution",
             mutable=["batch_stats"],
             rngs={"dropout": dropout_key},
@@ -224,7 +227,10 @@ def _make_gradients(model: DenseVNet, settings: StepSettings) -> Callable[..., A
             half = resample_affine(half, invert_affine(affine))
         sums = overlap_upsampled(half, labels)
         value = LOSSES[settings.loss](sums).mean()
-        return value, (updated["batch_stats"], Overlap(*map(_over_batch, sums)))
+        return value, (
+            updated.get("batch_stats", stats),
+            Overlap(*map(_over_batch, sums)),
+        )
 
     def gradients(params, stats, image, labels, key):
         grad = jax.value_and_grad(loss_of, has_aux=True)

@@ -1,4 +1,4 @@
-"""How the weights in the package were trained, stage 1 of 2: coarse voxels.
+"""How the weights in the package were trained, stage 1 of 3: coarse voxels.
 
 Digital necks with contrast drawn anew in every step, on voxels of 1.5 x 1.5 x 4.5 mm;
 many small steps, and a loss that favours small muscles, find where everything is.
@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
     config.contrast = contrast = ConfigDict()
     contrast.dixon = 0.4  # share of true Dixon pairs
     contrast.unordered = 0.45  # of the others: tissues drawn wholly at random
+    contrast.alike = 0.35  # of the others: only fat stands out
     contrast.shift_mm = (50.0, 45.0, 32.0)
     contrast.slope = 0.7  # log gain from front to back
     contrast.texture = 0.12

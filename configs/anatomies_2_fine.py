@@ -1,4 +1,4 @@
-"""How the weights in the package were trained, stage 2 of 2: fine voxels.
+"""How the weights in the package were trained, stage 2 of 3: fine voxels.
 
 Voxels of 1.1 x 1.1 x 3.75 mm, an unbalanced loss that draws outlines where they are,
 and batch norm with the statistics of stage 1: with one window in a batch its own
@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
     config.contrast = contrast = ConfigDict()
     contrast.dixon = 0.4  # share of true Dixon pairs
     contrast.unordered = 0.45  # of the others: tissues drawn wholly at random
+    contrast.alike = 0.35  # of the others: only fat stands out
     contrast.shift_mm = (50.0, 45.0, 32.0)
     contrast.slope = 0.7  # log gain from front to back
     contrast.texture = 0.12

@@ -38,6 +38,8 @@ class Contrast(NamedTuple):
         dixon: share of true Dixon pairs; the others have one contrast in both channels.
         unordered: share of the others whose tissues are drawn wholly at random, not in
             the order that they have in most sequences.
+        alike: share of the others whose watery tissues differ little, so that fat
+            alone stands out, as in T1-weighted images.
         shift_mm: +-, of the window's middle along x, y, z. Wide, or the network learns
             where in a window things are, and not what they look like.
         slope: standard deviation of the coils' log gain from front to back.
@@ -49,6 +51,7 @@ class Contrast(NamedTuple):
 
     dixon: float = 0.4
     unordered: float = 0.45
+    alike: float = 0.35
     shift_mm: PerAxis = (50.0, 45.0, 32.0)
     slope: float = 0.7
     texture: float = 0.12
@@ -214,7 +217,7 @@ def _tables(
     key: Array, is_dixon: Array, contrast: Contrast
 ) -> tuple[Array, Array, Array]:
     """Signal of water per tissue, of pure fat, and of muscle."""
-    keys = jax.random.split(key, 9)
+    keys = jax.random.split(key, 11)
     count = len(_NAMES)
     physical = jnp.asarray(water_weights(Sequence())[:, 0] * column("proton_density"))
     physical = physical / physical[_NAMES.index("muscle")]
@@ -230,6 +233,9 @@ def _tables(
         first = int(np.flatnonzero(alike)[0])
         table = jnp.where(jnp.asarray(alike), table[first] * own, table)
     muscle = table[_NAMES.index("muscle")]
+    less = jax.random.uniform(keys[9], minval=0.3, maxval=0.9)
+    alike = jax.random.bernoulli(keys[10], contrast.alike) & ~is_dixon
+    table = jnp.where(alike, muscle + (1 - less) * (table - muscle), table)
     table = table.at[0].set(0.0)
     bright = of_fat * jnp.exp(0.3 * jax.random.normal(keys[4]))
     dark = jax.random.uniform(keys[5], minval=0.02, maxval=0.4)

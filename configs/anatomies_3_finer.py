@@ -19,6 +19,7 @@ def get_config() -> ConfigDict:
     maps.validation = 8
     maps.seed = 4100
     maps.anatomies = ()  # names of people; () draws from all, and mixes of two
+    maps.without = ()  # people whose necks, and mixes with them, are left out
 
     config.contrast = contrast = ConfigDict()
     contrast.dixon = 0.4  # share of true Dixon pairs

@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cervjax.anatomy import NUM_CLASSES
-from cervjax.data.cache import Volume
+from cervjax.data.cache import DataError, Volume
 from cervjax.data.contrast import Scanner
 from cervjax.data.dataset import TrainSet, cache_folder
 from cervjax.data.tissue_maps import MapFile, cache_tissue_maps, read_codes
@@ -52,12 +52,19 @@ def load_map_set(
         normalisation="foreground",
     )
     scans = [_scanned(f, scanner, folder / "scanned-maps") for f in files[m.count :]]
-    names = ", ".join(m.anatomies or anatomy_names())
+    train = tuple(f for f in files[: m.count] if not set(f.people) & set(m.without))
+    if not train:
+        raise DataError(
+            f"no tissue map is left without {', '.join(m.without)}; leave fewer people "
+            "out, or raise config.tissue_maps.count"
+        )
+    known = [n for n in m.anatomies or anatomy_names() if n not in m.without]
+    names = ", ".join(known)
     description = (
-        f"{m.count} digital necks with contrast drawn at random (cervjax phantom, "
+        f"{len(train)} digital necks with contrast drawn at random (cervjax phantom, "
         f"outlines of {names}, seed {m.seed}); no image of a patient"
     )
-    return TrainSet([], scans, recipe, description, tuple(files[: m.count]))
+    return TrainSet([], scans, recipe, description, train)
 
 
 def _scanned(file: MapFile, scanner: Scanner, folder: Path) -> Volume:

@@ -26,11 +26,13 @@ class MapFile(NamedTuple):
         name: of the neck.
         path: .npy file, uint16 (x, y, z).
         sha256: of what determines it.
+        people: whose outlines it was deformed from, one or two names.
     """
 
     name: str
     path: Path
     sha256: str
+    people: tuple[str, ...] = ()
 
 
 def cache_tissue_maps(
@@ -78,7 +80,7 @@ def cache_tissue_maps(
             f"{place}: tissue maps cannot be written ({error}); they take 11 MB each; "
             "make room, or give another folder"
         ) from error
-    return files
+    return [f._replace(people=_people(f.path)) for f in files]
 
 
 def map_batches(
@@ -103,6 +105,12 @@ def read_codes(file: MapFile) -> np.ndarray:
     return np.load(file.path)
 
 
+def _people(path: Path) -> tuple[str, ...]:
+    """Names in a note such as ``{"anatomy": "man_41*0.70+woman_59*0.30"}``."""
+    anatomy = json.loads(path.with_suffix(".json").read_text())["anatomy"]
+    return tuple(part.partition("*")[0] for part in anatomy.split("+"))
+
+
 def _read(file: MapFile) -> dict[str, np.ndarray]:
     return {"codes": read_codes(file)}
 
@@ -115,9 +123,7 @@ def _write(place: Path, seed: int, anatomies: tuple[str, ...], index: int) -> st
         with part.open("wb") as file:
             np.save(file, made.codes)
 
-    write_atomically(path, save)
-    note = {"anatomy": made.anatomy}
-    write_atomically(
-        path.with_suffix(".json"), lambda part: part.write_text(json.dumps(note) + "\n")
-    )
+    note = json.dumps({"anatomy": made.anatomy}) + "\n"
+    write_atomically(path.with_suffix(".json"), lambda part: part.write_text(note))
+    write_atomically(path, save)  # last: a map that is there is complete
     return f"neck-{index:04d} ({made.anatomy})"

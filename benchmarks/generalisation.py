@@ -15,7 +15,7 @@ from pathlib import Path
 from real_images import SIX, dice_by_muscle, segment
 
 from cervjax.cli.main import main as cervjax
-from cervjax.io.tables import read_rows
+from cervjax.evaluation.table_files import in_brief
 from cervjax.model.weights import load_weights
 from cervjax.phantom.atlas import anatomy_names
 
@@ -80,8 +80,7 @@ def digital(person: str, weights: Path, args: argparse.Namespace) -> str:
     cervjax(["infer", str(necks), "-o", str(out), "--weights", str(weights)])
     tables = args.workdir / f"{person}-tables"
     cervjax(["evaluate", str(out), str(necks), "-o", str(tables)])
-    rows = read_rows(tables / "accuracy.csv")
-    dice = {r["muscle"] + r["side"]: float(r["dice"]) for r in rows}
+    dice = {m: own["dice_mean"] for m, own in in_brief(tables).items()}
     others = [v for k, v in dice.items() if not k.startswith("TR")]
     trapezius = [v for k, v in dice.items() if k.startswith("TR")]
     return f"{sum(others) / len(others):.3f}, TR {sum(trapezius) / 2:.3f}"

@@ -23,6 +23,7 @@ from cervjax.preprocessing.histogram import (
     standardise,
 )
 from cervjax.preprocessing.resampling import SpacingMm, resample, resampled_shape
+from cervjax.preprocessing.separable import resample_to
 
 Normalisation = Literal["histogram", "foreground"]
 PaddingMode = Literal["minimum", "zero"]
@@ -133,7 +134,10 @@ def to_network_grid(
         float32 (x, y, z), not yet padded.
     """
     target_mm = recipe.spacing_mm
-    fits = resampled_shape(volume.shape, spacing_mm, target_mm) == volume.shape
+    shape = resampled_shape(volume.shape, spacing_mm, target_mm)
+    if recipe.normalisation == "foreground":
+        return resample_to(volume, shape)
+    fits = shape == volume.shape
     return resample(
         volume,
         target_mm if recipe.skip_fitting_grid and fits else spacing_mm,

@@ -15,6 +15,7 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nibabel as nib
 import numpy as np
 
@@ -32,27 +33,77 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--weights", type=Path, default=SHIPPED)
     parser.add_argument("--only", nargs="*", help="names of folders")
-    parser.add_argument("--save", type=Path, help="folder for the label maps found")
+    parser.add_argument("--picture", type=Path, help="JPEG of slices with outlines")
     args = parser.parse_args()
     weights = load_weights(args.weights)
     print(f"weights {weights.card.name}: {weights.card.trained_on}")
     columns = "  ".join(f"{m:>5}" for m in (*SIX, "TR"))
     print(f"{'image':<16} slices of   mean of 6  {columns}")
+    pictures = []
     for case in sorted(p.parent for p in args.folder.glob("*/status.csv")):
         if args.only and case.name not in args.only:
             continue
         found = segment(case / "image.nii.gz", weights)
-        if args.save:
-            args.save.mkdir(parents=True, exist_ok=True)
-            like = nib.load(case / "image.nii.gz")
-            nib.save(
-                nib.Nifti1Image(found, like.affine), args.save / f"{case.name}.nii.gz"
-            )
+        pictures.append((case, found))
         for which in ("levels", "all"):
             dice = dice_by_muscle(case, found, which)
             mean = np.nanmean([dice[m] for m in SIX])
             cells = "  ".join(f"{dice[m]:5.2f}" for m in (*SIX, "TR"))
             print(f"{case.name:<16} {which:<11} {mean:9.3f}  {cells}", flush=True)
+    if args.picture:
+        draw(pictures, args.picture)
+
+
+def draw(pictures: list[tuple[Path, np.ndarray]], path: Path) -> None:
+    """A row per image: what was found (lines) and what was traced (dots), C3 to C6."""
+    names = ("C3", "C4", "C5", "C6")
+    figure, axes = plt.subplots(
+        len(pictures), len(names), figsize=(12, 2.9 * len(pictures)), squeeze=False
+    )
+    for row, (case, found) in zip(axes, pictures, strict=True):
+        image = nib.load(case / "image.nii.gz")
+        step = image.header.get_zooms()
+        voxels = np.asarray(image.dataobj, np.float32)
+        traced = np.asarray(nib.load(case / "labels.nii.gz").dataobj).astype(np.uint8)
+        where = np.argwhere(traced.any(2))
+        low, high = where.min(0) - np.array(20 / np.array(step[:2]), int), where.max(0)
+        high = high + np.array(20 / np.array(step[:2]), int)
+        box = tuple(slice(max(a, 0), b) for a, b in zip(low, high, strict=True))
+        level_of = _levels(case)
+        for axis, name in zip(row, names, strict=True):
+            axis.axis("off")
+            slices = [
+                k
+                for k in range(traced.shape[2])
+                if traced[..., k].any() and level_of(k) == name
+            ]
+            if not slices:
+                continue
+            k = slices[len(slices) // 2]
+            part, a, b = (v[..., k][box].T for v in (voxels, traced, found))
+            top = np.percentile(part, 99)
+            size = (0, part.shape[1] * step[0], 0, part.shape[0] * step[1])
+            show = {"origin": "lower", "extent": size}
+            axis.imshow(part, cmap="gray", vmin=0, vmax=top, **show)
+            for m in MUSCLES:
+                color = np.array(m.color_rgb) / 255
+                for labels, style in ((b, "-"), (a, ":")):
+                    mask = (labels == m.label).astype(float)
+                    if mask.any():
+                        axis.contour(
+                            mask,
+                            [0.5],
+                            colors=[color],
+                            linestyles=style,
+                            linewidths=0.9,
+                            **show,
+                        )
+            axis.invert_xaxis()  # radiological: the person's right on the left
+            axis.set_title(f"{case.name}, {name}", fontsize=8)
+            axis.text(0.02, 0.04, "R", color="w", transform=axis.transAxes, fontsize=8)
+            axis.text(0.94, 0.04, "L", color="w", transform=axis.transAxes, fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=90, pil_kwargs={"quality": 80})
 
 
 def segment(image: Path, weights) -> np.ndarray:

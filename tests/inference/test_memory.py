@@ -115,7 +115,7 @@ def test_an_accelerator_spares_the_host_nothing(monkeypatch):
 
 
 def test_a_fall_back_is_a_window_of_the_whole_height():
-    how = Settings("whole", tta=2, snap_slice_ends=True)
+    how = Settings("whole", tta=2, levels_rule="none")
     assert within_memory((400, 300, 61), how) == (how, [])
     need = whole_memory_bytes((400, 300, 61), 2) / 1e9
     short = replace(how, max_memory_gb=0.99 * need)

@@ -33,7 +33,7 @@ from cervjax.io.nifti import image_of_array, read_nifti, write_labels
 from cervjax.io.pairing import find_scans
 from cervjax.io.scans import Scan
 from cervjax.measurement.scan import measure_scan
-from cervjax.model.weights import load_weights, save_weights
+from cervjax.model.weights import load_weights
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -351,52 +351,6 @@ def test_a_volume_beyond_memory_falls_back_to_windows(
     limits = ("--max-memory-gb", "0.0001", "--overwrite")
     assert infer(scans, "-o", out, "--weights", threshold_weights, *limits) == 1
     assert "GB allowed" in table(out / "failures.csv")[0]["error"]
-
-
-@pytest.mark.parametrize("snap_slice_ends", [True, False])
-@pytest.mark.parametrize("mode", ["whole", "sliding_window"])
-def test_slices_are_whole_as_the_card_says(
-    mode, snap_slice_ends, tmp_path, two_blobs, threshold_weights, monkeypatch
-):
-    """A stand-in marks a slice."""
-
-    def snap(labels, logits, places):
-        return np.where(np.arange(labels.shape[2]) == 5, 3, labels).astype(np.uint8)
-
-    monkeypatch.setattr("cervjax.inference.segment.snap_slice_ends", snap)
-    weights = load_weights(threshold_weights)
-    path = tmp_path / "w.safetensors"
-    card = replace(weights.card, mode="whole", snap_slice_ends=snap_slice_ends)
-    save_weights(path, weights.variables, card)
-    scans, out = save_pair(tmp_path / "in", two_blobs), tmp_path / "out"
-    window = ("--window", 64, 48, 24, "--border", 4, 4, 2)
-    assert infer(scans, "-o", out, "--weights", path, "--mode", mode, *window) == 0
-    labels = np.asarray(nib.load(out / "sub-1_dseg.nii.gz").dataobj)
-    assert np.all(labels[..., 5] == 3) == snap_slice_ends
-    assert np.any(labels == 9)
-    sidecar = json.loads((out / "sub-1_dseg.json").read_text())
-    assert sidecar["Identity"]["settings"]["snap_slice_ends"] == snap_slice_ends
-    other = "--no-snap-slice-ends" if snap_slice_ends else "--snap-slice-ends"
-    flags = ("--weights", path, "--mode", mode, *window, other, "--overwrite")
-    assert infer(scans, "-o", out, *flags) == 0
-    labels = np.asarray(nib.load(out / "sub-1_dseg.nii.gz").dataobj)
-    assert np.all(labels[..., 5] == 3) != snap_slice_ends
-
-
-def test_niftynets_windows_have_no_whole_slices(
-    tmp_path, two_blobs, random_weights, capsys
-):
-    weights = load_weights(random_weights)
-    path = tmp_path / "w.safetensors"
-    card = replace(weights.card, mode="sliding_window", snap_slice_ends=True)
-    save_weights(path, weights.variables, card)
-    scans, out = save_pair(tmp_path / "in", two_blobs), tmp_path / "out"
-    assert infer(scans, "-o", out, "--weights", path, "--snap-slice-ends") == 2
-    assert "add --mode whole" in capsys.readouterr().err
-    window = ("--window", 64, 48, 24, "--border", 4, 4, 2)
-    assert infer(scans, "-o", out, "--weights", path, *window) == 0
-    sidecar = json.loads((out / "sub-1_dseg.json").read_text())
-    assert sidecar["Identity"]["settings"]["snap_slice_ends"] is False
 
 
 def bad_scans(folder, scan):

@@ -18,9 +18,9 @@ from cervjax.preprocessing.pipeline import Prepared, pad, unpad
 NETWORK = DenseVNet(SMALL)
 
 
-def segment_whole(variables, image, margin=(0, 0, 0), *, tta=1, shape=None, snap=False):
-    how = Settings("whole", tta=tta, snap_slice_ends=snap)
-    return segment_volume(Forward(NETWORK, variables, tta), image, how, margin, shape)
+def segment_whole(variables, image, margin=(0, 0, 0), *, tta=1, shape=None):
+    how, forward = Settings("whole", tta=tta), Forward(NETWORK, variables, tta)
+    return segment_volume(forward, image, how, margin, shape)
 
 
 def test_labels_of_upsampled_logits_without_upsampling_them():
@@ -81,30 +81,6 @@ def test_logits_are_interpolated_at_the_voxels_of_another_grid(tta):
     assert np.mean(wrong) < 2e-3
     same = segment_whole(variables, image, margin, tta=tta, shape=(25, 17, 13))
     np.testing.assert_array_equal(same.labels, fine.labels)
-
-
-@pytest.mark.parametrize("shape", [None, (13, 9, 7)])
-def test_slice_ends_are_snapped_on_request(shape, monkeypatch):
-    variables = network_variables(5, SMALL)
-    image = np.random.default_rng(4).normal(size=(41, 33, 15, 2)).astype(np.float32)
-    how = {"margin": (8, 8, 1), "shape": shape}
-    plain = segment_whole(variables, image, **how)
-    seen = []
-
-    def snap_slice_ends(labels, logits, places):
-        seen.append((labels, logits.shape[-1], [len(p.before) for p in places]))
-        return 14 - labels
-
-    monkeypatch.setattr("cervjax.inference.segment.snap_slice_ends", snap_slice_ends)
-    unasked = segment_whole(variables, image, **how)
-    assert not seen
-    found = segment_whole(variables, image, snap=True, **how)
-    ((labels, classes, lengths),) = seen
-    np.testing.assert_array_equal(labels, unasked.labels)
-    np.testing.assert_array_equal(labels, plain.labels)
-    assert classes == 15 and tuple(lengths) == plain.labels.shape
-    np.testing.assert_array_equal(found.labels, 14 - plain.labels)
-    np.testing.assert_allclose(found.confidence, plain.confidence, rtol=1e-5)
 
 
 def test_ties_go_to_the_lowest_label():
@@ -188,15 +164,13 @@ def test_test_time_augmentation_averages_logits(margin):
     assert np.mean(found[2].labels != found[4].labels) > 0.01
 
 
-@pytest.mark.parametrize(("tta", "snap"), [(2, True), (4, False)])
-def test_one_window_at_a_scans_voxels_is_whole_mode(tta, snap):
+@pytest.mark.parametrize("tta", [2, 4])
+def test_one_window_at_a_scans_voxels_is_whole_mode(tta):
     variables = network_variables(5, SMALL)
     image = np.random.default_rng(4).normal(size=(48, 32, 16, 2)).astype(np.float32)
     margin, shape = (8, 8, 4), (17, 9, 5)
-    whole = segment_whole(variables, image, margin, shape=shape, tta=tta, snap=snap)
-    how = Settings(
-        "sliding_window", (48, 32, 16), (8, 8, 4), tta=tta, snap_slice_ends=snap
-    )
+    whole = segment_whole(variables, image, margin, shape=shape, tta=tta)
+    how = Settings("sliding_window", (48, 32, 16), (8, 8, 4), tta=tta)
     found = segment_volume(Forward(NETWORK, variables, tta), image, how, margin, shape)
     np.testing.assert_array_equal(found.labels, whole.labels)
     np.testing.assert_allclose(found.confidence, whole.confidence, rtol=1e-4)
@@ -215,22 +189,14 @@ def test_whole_mode_is_one_window_of_niftynets():
 
 
 @pytest.mark.parametrize("own", ["whole", "sliding_window"])
-def test_a_fall_back_snaps_and_tells_what_was_run(own, monkeypatch):
+def test_a_fall_back_tells_what_was_run(own):
     """Whatever mode the card has: what is executed decides."""
-    seen = []
-
-    def snap_slice_ends(labels, logits, places):
-        seen.append(labels.shape)
-        return labels
-
-    monkeypatch.setattr("cervjax.inference.segment.snap_slice_ends", snap_slice_ends)
     card = ModelCard("n", "s", "t", "l", own, RECIPE, architecture=SMALL)
     weights = Weights(network_variables(5, SMALL), card, "0")
     image = np.random.default_rng(4).normal(size=(36, 32, 20, 2)).astype(np.float32)
     asked = Settings.of_card(
         card,
         mode="whole",
-        snap_slice_ends=True,
         window=(32, 24, 16),
         border=(4, 4, 2),
         max_memory_gb=0.004,
@@ -240,8 +206,8 @@ def test_a_fall_back_snaps_and_tells_what_was_run(own, monkeypatch):
     found, executed, (warning, *_) = segment_prepared(
         prepared, shape, weights, RECIPE, asked
     )
-    assert seen == [shape] == [found.labels.shape]
+    assert found.labels.shape == shape
     assert (executed.mode, executed.stitch) == ("sliding_window", "logits")
-    assert executed.snap_slice_ends and executed.window == (32, 24, 24)
+    assert executed.window == (32, 24, 24)
     assert "sliding window of (32, 24, 24) used instead" in warning
     assert "window" in executed.effective() and "window" not in asked.effective()

@@ -10,26 +10,24 @@ def card(mode, **fields):
 
 
 def test_settings_are_the_cards_unless_given():
-    settings = Settings.of_card(card("whole", tta=4, snap_slice_ends=True))
-    assert settings == Settings("whole", tta=4, snap_slice_ends=True)
-    given = {"tta": 2, "snap_slice_ends": False, "batch_size": None}
-    settings = Settings.of_card(card("whole", tta=4, snap_slice_ends=True), **given)
-    assert settings == Settings("whole", tta=2, snap_slice_ends=False)
+    assert Settings.of_card(card("whole", tta=4)) == Settings("whole", tta=4)
+    given = {"tta": 2, "levels_rule": None, "batch_size": None}
+    settings = Settings.of_card(card("whole", tta=4), **given)
+    assert settings == Settings("whole", tta=2, levels_rule="paper")
 
 
 @pytest.mark.parametrize(
-    ("own", "mode", "stitch", "snapped"),
+    ("own", "mode", "stitch"),
     [
-        ("whole", None, "logits", True),
-        ("whole", "sliding_window", "logits", True),
-        ("sliding_window", None, "labels", False),
-        ("sliding_window", "whole", "logits", True),
+        ("whole", None, "logits"),
+        ("whole", "sliding_window", "logits"),
+        ("sliding_window", None, "labels"),
+        ("sliding_window", "whole", "logits"),
     ],
 )
-def test_only_weights_of_niftynets_windows_stitch_labels(own, mode, stitch, snapped):
-    settings = Settings.of_card(card(own, snap_slice_ends=True), mode=mode)
-    assert settings.mode == (mode or own)
-    assert (settings.stitch, settings.snap_slice_ends) == (stitch, snapped)
+def test_only_weights_of_niftynets_windows_stitch_labels(own, mode, stitch):
+    settings = Settings.of_card(card(own), mode=mode)
+    assert (settings.mode, settings.stitch) == (mode or own, stitch)
 
 
 def test_what_does_not_matter_for_a_run_is_no_part_of_its_identity():
@@ -39,6 +37,8 @@ def test_what_does_not_matter_for_a_run_is_no_part_of_its_identity():
             whole.effective()
         )
     assert Settings("whole", tta=4).effective() != whole.effective()
+    full_length = Settings("whole", tta=2, levels_rule="none")
+    assert full_length.effective() != whole.effective()
     assert "window" not in whole.effective()
     windows = Settings("sliding_window")
     assert Settings("sliding_window", batch_size=3).effective() == windows.effective()
@@ -60,10 +60,7 @@ def test_what_does_not_matter_for_a_run_is_no_part_of_its_identity():
         ({"batch_size": 0}, "at least 1"),
         ({"window": (30, 8, 8)}, "multiples of 8"),
         ({"mode": "whole", "stitch": "labels"}, "not stitched from labels"),
-        (
-            {"mode": "sliding_window", "stitch": "labels", "snap_slice_ends": True},
-            "add --mode whole",
-        ),
+        ({"levels_rule": "table 1"}, "levels_rule must be one of"),
     ],
 )
 def test_settings_that_cannot_be_run_are_refused(wrong, reason):

@@ -1,4 +1,4 @@
-"""The config of a run: read by name or file, checked, compared with that of before.
+"""The config of a run: read by name or file, compared with that of before.
 
 A config is a `ConfigDict` of the form of ``configs/dixon.py``.
 """
@@ -13,7 +13,6 @@ from ml_collections import ConfigDict, config_flags
 
 from cervjax.anatomy import NUM_CLASSES
 from cervjax.model.dense_vnet import Architecture
-from cervjax.training.losses import LOSSES
 
 CONFIGS = (
     Path(__file__).parent / "configs",  # in an installed package
@@ -126,85 +125,6 @@ def _config_file(source: str) -> Path:
     )
 
 
-def check(config: ConfigDict) -> None:
-    """Cross-checks of a config, before anything is read or prepared.
-
-    Raises:
-        ConfigError: names the value.
-    """
-    least_of, choices_of, shares = _rules(config)
-    for name, least in least_of.items():
-        value = _at(config, name)
-        if value < least:
-            raise ConfigError(f"config.{name} must be at least {least}, got {value}")
-    for name, choices in choices_of.items():
-        value = _at(config, name)
-        if value not in choices:
-            raise ConfigError(
-                f"config.{name} must be one of {', '.join(choices)}, got {value!r}"
-            )
-    for name in shares:
-        if not 0 <= _at(config, name) <= 1:
-            raise ConfigError(
-                f"config.{name} must be from 0 to 1, got {_at(config, name)}"
-            )
-    t, o, window = config.train, config.optimizer, tuple(config.data.window)
-    if o.schedule == "cosine" and o.warmup_steps >= t.num_steps:
-        raise ConfigError(
-            f"config.optimizer.warmup_steps is {o.warmup_steps}: a cosine schedule "
-            f"must warm up in fewer than train.num_steps, {t.num_steps}"
-        )
-    if len(window) != 3 or any(n % 8 or n < 8 for n in window):
-        raise ConfigError(
-            f"config.data.window must be three multiples of 8, got {window}"
-        )
-    architecture(config)
-    if not (config.eval.train_scans or _has_validation(config)):
-        raise ConfigError(
-            "nothing to evaluate on, so no weights could be chosen: set "
-            "config.eval.train_scans, or config.eval.validation_scans and a validation "
-            "set (data.validation_root, data.num_validation, or "
-            "data.phantom.validation_subjects where data.root is empty)"
-        )
-
-
-def _rules(
-    config: ConfigDict,
-) -> tuple[dict[str, int], dict[str, tuple[str, ...]], tuple[str, ...]]:
-    """Least values, choices, and shares from 0 to 1, by name."""
-    if "tissue_maps" in config:
-        shares = ("contrast.dixon", "contrast.unordered", "contrast.clip")
-        least = {k: v for k, v in _LEAST.items() if not k.startswith("data.")}
-        return least | _LEAST_MAPS, _CHOICES, shares
-    shares = ("data.foreground_share", "domain_randomisation.share")
-    return _LEAST, _CHOICES, shares
-
-
-_LEAST_MAPS = {"tissue_maps.count": 1, "tissue_maps.validation": 0}
-_LEAST = {
-    "train.num_steps": 1,
-    "train.batch_size": 1,
-    "train.accumulate": 1,
-    "train.log_every": 1,
-    "train.checkpoint_every": 1,
-    "train.eval_every": 1,
-    "train.patience": 0,
-    "eval.train_scans": 0,
-    "eval.validation_scans": 0,
-    "data.samples_per_volume": 1,
-    "data.workers": 0,
-    "data.num_validation": 0,
-    "data.phantom.validation_subjects": 0,
-}
-_CHOICES = {
-    "train.loss": tuple(LOSSES),
-    "optimizer.name": ("adam", "tensorflow_adam", "sgd"),
-    "optimizer.schedule": ("constant", "cosine"),
-    "model.dtype": ("float32", "bfloat16"),
-    "model.remat": ("nothing", "units", "blocks"),
-}
-
-
 def architecture(config: ConfigDict) -> Architecture:
     """The sizes of the network.
 
@@ -223,17 +143,6 @@ def architecture(config: ConfigDict) -> Architecture:
         )
     except ValueError as error:
         raise ConfigError(f"config.model: {error}") from error
-
-
-def _has_validation(config: ConfigDict) -> bool:
-    data = config.data
-    if "tissue_maps" in config:
-        return config.tissue_maps.validation > 0 and config.eval.validation_scans > 0
-    if data.root:
-        scans = bool(data.validation_root or data.num_validation)
-    else:
-        scans = data.phantom.validation_subjects > 0
-    return scans and config.eval.validation_scans > 0
 
 
 def check_same(now: dict[str, Any], then: dict[str, Any], workdir: Path) -> None:
@@ -266,9 +175,3 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _at(config: ConfigDict, name: str) -> Any:
-    for key in name.split("."):
-        config = config[key]
-    return config

@@ -22,7 +22,8 @@ from cervjax.data.map_set import load_map_set
 from cervjax.io.files import write_atomically
 from cervjax.model.weights import load_weights
 from cervjax.training import checkpoint, parallel
-from cervjax.training.config import check, check_same, load_config
+from cervjax.training.config import check_same, load_config
+from cervjax.training.config_checks import check
 from cervjax.training.metrics_log import Events, Progress, open_table
 from cervjax.training.run import WEIGHTS, Log, Run, evaluate, report
 from cervjax.training.setup import (

@@ -9,11 +9,11 @@ from train_tiny import tiny_config
 
 from cervjax.training.config import (
     ConfigError,
-    check,
     check_same,
     config_names,
     load_config,
 )
+from cervjax.training.config_checks import check
 from cervjax.training.setup import make_augment
 
 
@@ -133,7 +133,7 @@ def test_a_run_may_be_made_longer_unless_its_schedule_says_otherwise(schedule):
 
 def test_every_schedule_is_known_to_depend_on_the_length_or_not(config):
     """What `check_same` lets change must not change a learning rate."""
-    from cervjax.training import config as module
+    from cervjax.training import config_checks as module
 
     assert set(module._CHOICES["optimizer.schedule"]) == set(SCHEDULES)
 

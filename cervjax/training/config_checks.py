@@ -1,0 +1,230 @@
+"""Cross-checks of a config, before anything is read or prepared."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cervjax.anatomy import LEVEL_CLASSES, NUM_CLASSES
+from cervjax.data.augment_intensity import Intensity
+from cervjax.data.augment_spatial import Warp
+from cervjax.data.contrast import Contrast
+from cervjax.phantom.atlas import anatomy_names
+from cervjax.training.config import ConfigError, architecture
+from cervjax.training.losses import LOSSES
+
+_AUGMENT = [*Warp._fields, *Intensity._fields, "affine_in_network"]
+_EVERYWHERE = {
+    "seed": "",
+    "eval": "train_scans validation_scans",
+    "model": "units growth skips stem downs keep_prob spatial_keep_prob dilations "
+    "debias_statistics dtype remat",
+    "optimizer": "name learning_rate schedule warmup_steps epsilon weight_decay "
+    "clip_norm",
+    "train": "loss batch_size accumulate average_decay num_steps log_every "
+    "checkpoint_every eval_every patience",
+}
+_OF_SCANS = {
+    "augment": [*_AUGMENT, "margin"],
+    "data": "cache root validation_root num_validation phantom spacing_mm padding "
+    "padding_mode skip_fitting_grid landmarks window samples_per_volume workers "
+    "foreground_share allow_absent",
+    "data.phantom": "severities seed train_subjects train_sessions validation_subjects",
+    "domain_randomisation": [*Intensity._fields, "share"],
+}
+_OF_MAPS = {
+    "augment": _AUGMENT,
+    "data": "cache root spacing_mm padding window",
+    "tissue_maps": "count validation seed anatomies",
+    "contrast": "",
+}
+_OPTIONAL = {
+    "contrast": Contrast._fields,
+    "model": ["classes"],
+    "train": ["fixed_statistics"],
+}
+"""Names by section, in lists or divided by spaces."""
+
+_LEAST = {
+    "train.num_steps": 1,
+    "train.batch_size": 1,
+    "train.accumulate": 1,
+    "train.log_every": 1,
+    "train.checkpoint_every": 1,
+    "train.eval_every": 1,
+    "train.patience": 0,
+    "eval.train_scans": 0,
+    "eval.validation_scans": 0,
+}
+_LEAST_OF_SCANS = {
+    "data.samples_per_volume": 1,
+    "data.workers": 0,
+    "data.num_validation": 0,
+    "data.phantom.validation_subjects": 0,
+}
+_LEAST_OF_MAPS = {
+    "tissue_maps.count": 1,
+    "tissue_maps.validation": 0,
+    "tissue_maps.seed": 0,
+}
+_CHOICES = {
+    "train.loss": tuple(LOSSES),
+    "optimizer.name": ("adam", "tensorflow_adam", "sgd"),
+    "optimizer.schedule": ("constant", "cosine"),
+    "model.dtype": ("float32", "bfloat16"),
+    "model.remat": ("nothing", "units", "blocks"),
+}
+
+
+def check(config: ConfigDict) -> None:
+    """Names and values of a config.
+
+    Raises:
+        ConfigError: names the first one that cannot be used, in one line.
+    """
+    of_maps = "tissue_maps" in config
+    _check_names(config, _EVERYWHERE | (_OF_MAPS if of_maps else _OF_SCANS))
+    for name, least in (
+        _LEAST | (_LEAST_OF_MAPS if of_maps else _LEAST_OF_SCANS)
+    ).items():
+        value = _at(config, name)
+        if not (isinstance(value, int) and value >= least):
+            raise ConfigError(
+                f"config.{name} must be at least {least}, a whole number, got {value!r}"
+            )
+    for name, choices in _CHOICES.items():
+        value = _at(config, name)
+        if value not in choices:
+            raise ConfigError(
+                f"config.{name} must be one of {', '.join(choices)}, got {value!r}"
+            )
+    if of_maps:
+        _check_contrast(config)
+        _check_anatomies(config)
+    else:
+        for name in ("data.foreground_share", "domain_randomisation.share"):
+            _check_range(f"config.{name}", _at(config, name), 0, 1)
+    _check_together(config)
+
+
+def _check_together(config: ConfigDict) -> None:
+    """Values that depend on each other."""
+    t, o, window = config.train, config.optimizer, tuple(config.data.window)
+    if o.schedule == "cosine" and o.warmup_steps >= t.num_steps:
+        raise ConfigError(
+            f"config.optimizer.warmup_steps is {o.warmup_steps}: a cosine schedule "
+            f"must warm up in fewer than train.num_steps, {t.num_steps}"
+        )
+    if len(window) != 3 or any(n % 8 or n < 8 for n in window):
+        raise ConfigError(
+            f"config.data.window must be three multiples of 8, got {window}"
+        )
+    found, needed = architecture(config).classes, NUM_CLASSES
+    if "tissue_maps" in config:
+        needed += len(LEVEL_CLASSES)
+    if found != needed:
+        raise ConfigError(
+            f"config.model.classes must be {needed}, as the labels have them, got "
+            f"{found}; tissue maps have vertebral bodies, scans have none"
+        )
+    kept = config.model.keep_prob, config.model.spatial_keep_prob
+    if t.get("fixed_statistics", False) and min(kept) < 1:
+        raise ConfigError(
+            "config.train.fixed_statistics trains the network as it is run, without "
+            "dropout: set model.keep_prob and model.spatial_keep_prob to 1"
+        )
+    if not (config.eval.train_scans or _has_validation(config)):
+        raise ConfigError(
+            "nothing to evaluate on, so no weights could be chosen: set "
+            "config.eval.train_scans, or config.eval.validation_scans and a validation "
+            "set (data.validation_root, data.num_validation, or "
+            "data.phantom.validation_subjects where data.root is empty; "
+            "tissue_maps.validation)"
+        )
+
+
+def _check_names(config: ConfigDict, needed: Mapping[str, str | Sequence[str]]) -> None:
+    """A name that nothing reads is a slip, and must not pass for the one it meant."""
+    inner = {name for name in needed if "." in name}
+    _compare("config", config, needed.keys() - inner, ())
+    for section, names in needed.items():
+        if section != "seed":
+            there = names.split() if isinstance(names, str) else names
+            part = _at(config, section)
+            if not isinstance(part, ConfigDict):
+                raise ConfigError(f"config.{section} must be a section, got {part!r}")
+            _compare(f"config.{section}", part, there, _OPTIONAL.get(section, ()))
+
+
+def _compare(
+    where: str, found: Any, needed: Sequence[str] | set[str], optional: Sequence[str]
+) -> None:
+    known = {*needed, *optional}
+    for name in sorted(set(found) - known):
+        raise ConfigError(
+            f"{where}.{name} is unknown; there are {', '.join(sorted(known))}"
+        )
+    for name in sorted(set(needed) - set(found)):
+        raise ConfigError(f"{where}.{name} is missing")
+
+
+def _check_contrast(config: ConfigDict) -> None:
+    """Of how tissue maps are scanned."""
+    c = Contrast(**config.contrast.to_dict())
+    for name in ("dixon", "unordered", "clip", "blank_air"):
+        _check_range(f"config.contrast.{name}", getattr(c, name), 0, 1)
+    for name in ("slope", "texture"):
+        _check_range(f"config.contrast.{name}", getattr(c, name), 0)
+    for name, count in (("shift_mm", 3), ("snr", 2)):
+        value = getattr(c, name)
+        if not isinstance(value, list | tuple) or len(value) != count:
+            raise ConfigError(
+                f"config.contrast.{name} must be {count} numbers, got {value!r}"
+            )
+        for number in value:
+            _check_range(f"config.contrast.{name}", number, 0)
+    low, high = c.snr
+    if not 0 < low <= high:
+        raise ConfigError(
+            "config.contrast.snr must be the lowest and the highest ratio, above 0, "
+            f"got {tuple(c.snr)}"
+        )
+
+
+def _check_anatomies(config: ConfigDict) -> None:
+    """Whose outlines the necks have."""
+    names = config.tissue_maps.anatomies
+    if not isinstance(names, list | tuple):
+        raise ConfigError(
+            f"config.tissue_maps.anatomies must be a tuple of names, got {names!r}"
+        )
+    for name in names:
+        if name not in anatomy_names() and not Path(str(name)).is_file():
+            raise ConfigError(
+                f"config.tissue_maps.anatomies: {name!r} is unknown; give a file, or "
+                f"one of {', '.join(anatomy_names())}"
+            )
+
+
+def _check_range(name: str, value: Any, low: float, high: float = float("inf")) -> None:
+    if not isinstance(value, int | float) or not low <= value <= high:
+        wanted = f"from {low} to {high}" if high < float("inf") else "0 or more"
+        raise ConfigError(f"{name} must be {wanted}, got {value!r}")
+
+
+def _has_validation(config: ConfigDict) -> bool:
+    data = config.data
+    if "tissue_maps" in config:
+        scans = config.tissue_maps.validation > 0
+    elif data.root:
+        scans = bool(data.validation_root or data.num_validation)
+    else:
+        scans = data.phantom.validation_subjects > 0
+    return scans and config.eval.validation_scans > 0
+
+
+def _at(config: ConfigDict, name: str) -> Any:
+    for key in name.split("."):
+        config = config[key]
+    return config

@@ -1,0 +1,119 @@
+"""Configs that cannot be are refused in one line, before any work."""
+
+import pytest
+from train_tiny import tiny_config
+
+from cervjax.data.contrast import Contrast
+from cervjax.training.config import ConfigError, load_config
+from cervjax.training.config_checks import check
+from cervjax.training.setup import make_scanner
+
+
+@pytest.fixture
+def of_maps():
+    return load_config("anatomies_1_coarse")
+
+
+def changed(config, change):
+    """With values at dotted names; None takes a name away."""
+    with config.unlocked():
+        for name, value in change.items():
+            *sections, key = name.split(".")
+            part = config
+            for section in sections:
+                part = part[section]
+            if value is None:
+                del part[key]
+                continue
+            with part.ignore_type():
+                part[key] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"contrast.dixon": 1.2}, "contrast.dixon must be from 0 to 1, got 1.2"),
+        ({"contrast.unordered": -0.1}, "contrast.unordered must be from 0 to 1"),
+        ({"contrast.clip": "often"}, "contrast.clip must be from 0 to 1, got 'often'"),
+        ({"contrast.blank_air": float("nan")}, "blank_air must be from 0 to 1"),
+        ({"contrast.slope": -1.0}, "contrast.slope must be 0 or more, got -1.0"),
+        ({"contrast.texture": -0.1}, "contrast.texture must be 0 or more"),
+        ({"contrast.shift_mm": (1.0, 2.0)}, "contrast.shift_mm must be 3 numbers"),
+        ({"contrast.shift_mm": 5.0}, "contrast.shift_mm must be 3 numbers, got 5.0"),
+        ({"contrast.shift_mm": (1.0, -2.0, 0.0)}, "shift_mm must be 0 or more"),
+        ({"contrast.snr": (120.0, 6.0)}, "snr must be the lowest and the highest"),
+        ({"contrast.snr": (0.0, 6.0)}, "snr must be the lowest and the highest"),
+        ({"contrast.snr": (6.0,)}, "contrast.snr must be 2 numbers"),
+        ({"contrast.snrs": (6.0, 9.0)}, "contrast.snrs is unknown; there are .*snr"),
+        ({"tissue_maps.count": 0}, "tissue_maps.count must be at least 1"),
+        ({"tissue_maps.count": 1.5}, "count must be at least 1, a whole number"),
+        ({"tissue_maps.validation": -1}, "validation must be at least 0"),
+        ({"tissue_maps.seed": -1}, "tissue_maps.seed must be at least 0"),
+        ({"tissue_maps.number": 4}, "tissue_maps.number is unknown; there are anat"),
+        ({"tissue_maps.seed": None}, "tissue_maps.seed is missing"),
+        ({"tissue_maps.anatomies": ("nobody",)}, "'nobody' is unknown; .* standard"),
+        ({"tissue_maps.anatomies": "standard"}, "anatomies must be a tuple of names"),
+        ({"tissue_maps.validation": 0}, "nothing to evaluate on"),
+        ({"model.classes": 15}, "classes must be 22, as the labels have them, got 15"),
+        ({"model.clases": 22}, "model.clases is unknown; there are classes"),
+        ({"train.fixed_statistic": True}, "train.fixed_statistic is unknown"),
+        (
+            {"train.fixed_statistics": True, "model.keep_prob": 0.5},
+            "without dropout: set model.keep_prob",
+        ),
+        ({"augment.gama": 0.2}, "augment.gama is unknown"),
+        ({"augment.gamma": None}, "augment.gamma is missing"),
+        ({"augment.margin": (1, 1, 1)}, "augment.margin is unknown"),
+        ({"contrasts": 1}, "config.contrasts is unknown; there are augment, contrast,"),
+        ({"contrast": None}, "config.contrast is missing"),
+        ({"contrast": 3}, "config.contrast must be a section, got 3"),
+    ],
+    ids=lambda v: next(iter(v)) if isinstance(v, dict) else "",
+)
+def test_wrong_values_and_names_of_tissue_maps(of_maps, change, message):
+    check(of_maps)
+    with pytest.raises(ConfigError, match=message) as caught:
+        check(changed(of_maps, change))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"contrast": {"dixon": 1.0}}, "config.contrast is unknown"),
+        ({"tissue_map": {"count": 1}}, "config.tissue_map is unknown"),
+        ({"model.classes": 22}, "classes must be 15, .* scans have none"),
+        ({"data.phantom.severity": "hard"}, "data.phantom.severity is unknown"),
+        ({"domain_randomisation.shares": 1.0}, "randomisation.shares is unknown"),
+    ],
+    ids=lambda v: next(iter(v)) if isinstance(v, dict) else "",
+)
+def test_wrong_values_and_names_of_scans(tmp_path, change, message):
+    config = tiny_config(tmp_path)
+    check(config)
+    with pytest.raises(ConfigError, match=message):
+        check(changed(config, change))
+
+
+def test_contrast_is_passed_on_by_name(of_maps):
+    values = {
+        "dixon": 0.11,
+        "unordered": 0.22,
+        "shift_mm": (1.0, 2.0, 3.0),
+        "slope": 0.33,
+        "texture": 0.44,
+        "snr": (5.0, 50.0),
+        "clip": 0.55,
+        "blank_air": 0.66,
+    }
+    assert set(values) == set(Contrast._fields)
+    changed(of_maps, {f"contrast.{name}": value for name, value in values.items()})
+    check(of_maps)
+    assert make_scanner(of_maps).contrast == Contrast(**values)
+
+
+def test_a_file_of_outlines_may_be_an_anatomy(of_maps, tmp_path):
+    file = tmp_path / "mine.json"
+    file.write_text("{}")
+    check(changed(of_maps, {"tissue_maps.anatomies": ("man_41", str(file))}))

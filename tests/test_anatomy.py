@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from cervjax.anatomy import (
+    CLASS_PERMUTATION,
     LEFT_RIGHT_PERMUTATION,
     LEVEL_CLASSES,
     MUSCLES,
@@ -59,6 +60,12 @@ def test_permutation_exchanges_the_sides():
         assert other.side != muscle.side
         assert other[1:3] == muscle[1:3]
         assert other.levels == muscle.levels
+
+
+def test_classes_of_a_mirrored_scan_are_those_of_its_muscles_and_the_same_bodies():
+    np.testing.assert_array_equal(CLASS_PERMUTATION[:15], LEFT_RIGHT_PERMUTATION)
+    np.testing.assert_array_equal(CLASS_PERMUTATION[15:], list(LEVEL_CLASSES.values()))
+    assert list(LEVEL_CLASSES.values()) == list(range(15, 22))
 
 
 def test_colors_can_be_told_apart():

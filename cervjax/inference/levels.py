@@ -7,6 +7,7 @@ A level reaches from the middle between its body and the next lower one to the m
 between it and the next higher one.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +36,23 @@ class SliceLevels(NamedTuple):
 
     number: np.ndarray
     confidence: np.ndarray
+
+
+class Level(NamedTuple):
+    """A vertebral level that was found.
+
+    Attributes:
+        level: "C2" to "T1".
+        first_slice: its lowest axial slice; 0 is the lowest of the scan, in whatever
+            order the file has them, as in ``measurements_slices.csv``.
+        last_slice: its highest one, included.
+        confidence: 0-1, see `SliceLevels`.
+    """
+
+    level: str
+    first_slice: int
+    last_slice: int
+    confidence: float
 
 
 def slice_levels(classes: np.ndarray, voxel_ml: float) -> SliceLevels:
@@ -82,6 +100,40 @@ def at_their_levels(labels: np.ndarray, level: np.ndarray) -> np.ndarray:
     for m in MUSCLES:
         kept[m.label, [LEVEL_NUMBERS[name] for name in m.levels]] = True
     return np.where(kept[labels, level], labels, 0).astype(np.uint8)
+
+
+def levels_found(levels: SliceLevels) -> tuple[Level, ...]:
+    """The levels that have a slice, from C2 down."""
+    found = []
+    for name, number in LEVEL_NUMBERS.items():
+        slices = np.flatnonzero(levels.number == number)
+        if slices.size:
+            confidence = float(levels.confidence[slices].max())
+            found.append(Level(name, int(slices[0]), int(slices[-1]), confidence))
+    return tuple(found)
+
+
+def levels_line(found: Collection[Level]) -> str:
+    """Which levels were found and which not: "levels C3-C7 found; C2, T1 not"."""
+    names = {level.level for level in found}
+    if not names:
+        return "no vertebral level found"
+    text = f"levels {_spans(names)} found"
+    missing = LEVEL_NUMBERS.keys() - names
+    return f"{text}; {_spans(missing)} not" if missing else text
+
+
+def _spans(names: Collection[str]) -> str:
+    """Levels by name, three and more neighbours by the first and the last."""
+    runs: list[list[str]] = []
+    before = None
+    for name in LEVEL_NUMBERS:
+        if name in names and before in names:
+            runs[-1].append(name)
+        elif name in names:
+            runs.append([name])
+        before = name
+    return ", ".join(f"{r[0]}-{r[-1]}" if len(r) > 2 else ", ".join(r) for r in runs)
 
 
 def levels_warnings(levels: SliceLevels) -> list[str]:

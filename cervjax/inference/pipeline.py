@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cervjax.inference import results
+from cervjax.inference.levels import levels_line
 from cervjax.inference.method import Method
 from cervjax.inference.result import Segmented, Source, measured
 from cervjax.inference.segment import prepare_images, segment_prepared
@@ -230,7 +231,8 @@ class _Stages:
         result = measured(scan.source, scan.images, scan.segmented, self.method)
         self.on_stage(scan.source.name, "write")
         seconds = {**result.seconds, "write": result.write(self.out)}
-        return _Outcome(result.warnings, seconds)
+        levels = () if result.levels is None else (levels_line(result.levels),)
+        return _Outcome((*levels, *result.warnings), seconds)
 
 
 def _caught(stage: Callable[[Any], Any], full: threading.Event) -> Callable[[Any], Any]:

@@ -15,6 +15,7 @@ from jaxtyping import Float, Float32, UInt8
 from cervjax.about import NOTICE, __version__
 from cervjax.figures.quality import qc_figure, save_png
 from cervjax.inference import results
+from cervjax.inference.levels import Level, levels_found
 from cervjax.inference.memory import device_name
 from cervjax.inference.method import Method
 from cervjax.inference.types import Segmentation, Settings
@@ -70,8 +71,21 @@ class Result:
 
     @property
     def confidence(self) -> Float32[np.ndarray, "i j k"]:
-        """The largest class probability, 1/15 to 1, like `labels`."""
+        """The largest class probability, like `labels`; from 1 / classes to 1.
+
+        1 where the scan was cut off as air.
+        """
         return self._stored(self.segmentation.confidence)
+
+    @property
+    def levels(self) -> tuple[Level, ...] | None:
+        """The vertebral levels that were found, from C2 down.
+
+        Axial slices are counted from the lowest, 0, as in ``measurements_slices.csv``.
+        None for weights that find no levels.
+        """
+        levels = self.segmentation.levels
+        return None if levels is None else levels_found(levels)
 
     @property
     def fat_fraction(self) -> Float32[np.ndarray, "i j k"]:
@@ -143,6 +157,7 @@ class Result:
         return np.ascontiguousarray(to_stored_orientation(volume, self.images.grid))
 
     def _sidecar(self, files: Mapping[str, str]) -> dict[str, Any]:
+        levels = self.levels
         return {
             "Description": "14 neck muscles of Weber et al. 2021 (Table 1)",
             "Limits": NOTICE,
@@ -156,6 +171,7 @@ class Result:
             "ModelCard": asdict(self.method.weights.card),
             "Device": device_name(),
             "Warnings": self.warnings,
+            "Levels": None if levels is None else [v._asdict() for v in levels],
             "Measurements": self.rows,
             "SliceMeasurements": self.slice_rows,
         }

@@ -75,27 +75,48 @@ def segment_prepared(
         settings.batch_size,
         on_compiled,
     )
+    part = part_shape(prepared, shape)
     if settings.stitch == "logits":
-        whole = tuple(slice(0, n) for n in shape)
-        box = prepared.box or whole
-        part = tuple(b.stop - b.start for b in box)
         found = segment_volume(forward, image, settings, recipe.padding, part)
-        if prepared.box:
-            found = _pasted(found, box, shape)
-        if weights.card.architecture.classes > NUM_CLASSES:
-            size = np.multiply(prepared.resampled_shape, recipe.spacing_mm)
-            spacing_mm = tuple((size / part).tolist())
-            found, more = with_levels(found, spacing_mm, settings.levels_rule)
-            warnings += more
-        return found, settings, warnings
-    # As NiftyNet: labels of windows, which return to the scan by nearest neighbour.
-    labels = stitched_labels(forward, image, sliding_window(image.shape[:3], settings))
+    else:
+        found = _niftynets(forward, image, settings, recipe, part)
+    if prepared.box:
+        found = _pasted(found, prepared.box, shape)
+    if weights.card.architecture.classes > NUM_CLASSES:
+        spacing_mm = part_spacing_mm(prepared, part, recipe)
+        found, more = with_levels(found, spacing_mm, settings.levels_rule)
+        warnings += more
+    return found, settings, warnings
+
+
+def part_shape(prepared: Prepared, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Voxels of the part of a scan of ``shape`` that was prepared."""
+    return tuple(b.stop - b.start for b in prepared.box) if prepared.box else shape
+
+
+def part_spacing_mm(
+    prepared: Prepared, part: tuple[int, ...], recipe: Recipe
+) -> tuple[float, ...]:
+    """Size of a scan's voxels, nearly: the network's grid is of whole voxels."""
+    size_mm = np.multiply(prepared.resampled_shape, recipe.spacing_mm)
+    return tuple((size_mm / part).tolist())
+
+
+def _niftynets(
+    forward: Forward,
+    image: np.ndarray,
+    settings: Settings,
+    recipe: Recipe,
+    shape: tuple[int, ...],
+) -> Segmentation:
+    """Labels of windows, which return to the scan by nearest neighbour."""
+    found = stitched_labels(forward, image, sliding_window(image.shape[:3], settings))
     keep = recipe.keep_last_plane
-    own, confidence = (
+    labels, confidence = (
         resample_labels(unpad(v, recipe.padding), shape, keep_last_plane=keep)
-        for v in (labels.labels, labels.confidence)
+        for v in (found.labels, found.confidence)
     )
-    return Segmentation(own, confidence), settings, warnings
+    return Segmentation(labels, confidence)
 
 
 def _pasted(
@@ -125,7 +146,8 @@ def segment_volume(
             margin; None is the image's own grid.
 
     Returns:
-        Labels and confidence of ``shape``; where no window decides, 0 and 1 / 15.
+        Classes and confidence of ``shape``; where no window decides, background and 1
+        over the number of classes.
     """
     size = image.shape[:3]
     inner = tuple(n - 2 * m for n, m in zip(size, margin, strict=True))

@@ -49,7 +49,7 @@ class Logits(NamedTuple):
     """Logits of a volume at half its resolution, or of a part of it.
 
     Attributes:
-        values: float32 (x, y, z, 15).
+        values: float32 (x, y, z, classes).
         origin: voxel of the volume on which the first logit lies.
     """
 

@@ -47,7 +47,8 @@ def averaged_logits(
         tta: 1, 2 or 4 versions.
 
     Returns:
-        (b, x, y, z, 15) of `half_region`; with four versions twice as many along z.
+        (b, x, y, z, classes) of `half_region`; with four versions twice as many along
+        z.
     """
     region = half_region(batch.shape[1:4], margin)
 

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, Self, get_args
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from cervjax.anatomy import NUM_CLASSES
 from cervjax.inference.levels import SliceLevels
 from cervjax.io.dixon import Measured
 from cervjax.model.card import Mode, ModelCard, Tta
@@ -21,7 +22,8 @@ class Segmentation(NamedTuple):
     """A label map and how sure the network was.
 
     Attributes:
-        labels: uint8 (x, y, z).
+        labels: uint8 (x, y, z), 0-14; straight from a network that finds levels, its
+            classes.
         confidence: float32 (x, y, z), the largest class probability.
         levels: of the slices, if the network finds levels.
     """
@@ -97,9 +99,17 @@ class Settings:
             overrides: fields of `Settings`; None leaves the weights' or the default.
 
         Raises:
-            ValueError: as `Settings`.
+            ValueError: as `Settings`; or full length is asked of weights without it.
         """
         given = {name: value for name, value in overrides.items() if value is not None}
+        if given.get("levels_rule") == "none" and card.architecture.classes <= (
+            NUM_CLASSES
+        ):
+            raise ValueError(
+                f"levels_rule 'none': the weights {card.name} have learnt muscles at "
+                "the paper's levels only; leave --levels-rule out, or give weights "
+                "that find vertebral levels"
+            )
         mode = given.get("mode", card.mode)
         niftynet = mode == card.mode == "sliding_window"
         defaults = {

@@ -15,7 +15,14 @@ import numpy as np
 
 from cervjax.anatomy import NUM_CLASSES
 from cervjax.inference.decode import Places
-from cervjax.inference.segment import decode, prepare_images, scan_places
+from cervjax.inference.segment import (
+    decode,
+    part_shape,
+    part_spacing_mm,
+    prepare_images,
+    scan_places,
+    with_levels,
+)
 from cervjax.inference.stitching import Forward, Logits, stitched_logits
 from cervjax.inference.tiling import whole_volume
 from cervjax.inference.types import Settings
@@ -52,10 +59,11 @@ class Debiased(NamedTuple):
 
 
 class _Case(NamedTuple):
-    """A scan: logits, places of its voxels, voxels of each label in the reference."""
+    """A scan: logits, places and size of its voxels, voxels of each reference label."""
 
     logits: Logits
     places: tuple[Places, Places, Places]
+    spacing_mm: tuple[float, ...]
     reference: np.ndarray
 
 
@@ -111,7 +119,7 @@ def fit_logit_bias(
         shift = np.clip(shift + step, -LARGEST_SHIFT, LARGEST_SHIFT)
     shift, excess = min(tried, key=lambda pair: float(np.nanmax(np.abs(pair[1]))))
     variables: dict[str, Any] = jax.tree.map(np.array, weights.variables)
-    variables["params"]["head_bias"][1:] += shift[_PAIR].astype(np.float32)
+    variables["params"]["head_bias"][1:NUM_CLASSES] += shift[_PAIR].astype(np.float32)
     new = weights._replace(variables=variables)
     return Debiased(new, shift, targets * np.exp(excess))
 
@@ -132,17 +140,21 @@ def _case(weights: Weights, scan: LabelledScan) -> _Case:
     forward = Forward(weights.network, weights.variables, tta)
     tiling = whole_volume(size, recipe.padding)
     logits = stitched_logits(forward, prepared.image, tiling)
-    places = scan_places(logits, size, recipe.padding, reference.shape, tta)
+    part = part_shape(prepared, reference.shape)
+    places = scan_places(logits, size, recipe.padding, part, tta)
     counts = np.bincount(reference.reshape(-1), minlength=NUM_CLASSES)
-    return _Case(logits, places, counts)
+    return _Case(logits, places, part_spacing_mm(prepared, part, recipe), counts)
 
 
 def _volume_ratio(case: _Case, shift: np.ndarray) -> np.ndarray:
     """Predicted over reference volume of the seven muscles, mean of both sides."""
-    moved = case.logits.values + np.r_[0, shift[_PAIR]].astype(np.float32)
-    logits = case.logits._replace(values=moved)
-    labels = decode(logits, case.places).labels
-    counts = np.bincount(labels.reshape(-1), minlength=NUM_CLASSES)
+    values = case.logits.values
+    others = np.zeros(values.shape[-1] - NUM_CLASSES)  # bodies stay as they are
+    moved = values + np.r_[0, shift[_PAIR], others].astype(np.float32)
+    found = decode(case.logits._replace(values=moved), case.places)
+    if len(others):  # as the reference is drawn
+        found, _ = with_levels(found, case.spacing_mm, "paper")
+    counts = np.bincount(found.labels.reshape(-1), minlength=NUM_CLASSES)
     reference = np.where(case.reference > 0, case.reference, np.nan)
     ratios = (counts / reference)[1:].reshape(MUSCLE_PAIRS, 2)
     return _mean_of_known(ratios, axis=1)

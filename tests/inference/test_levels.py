@@ -6,7 +6,11 @@ import pytest
 from cervjax.anatomy import LEVEL_CLASSES, MUSCLES
 from cervjax.inference.levels import (
     LEVEL_NUMBERS,
+    Level,
+    SliceLevels,
     at_their_levels,
+    levels_found,
+    levels_line,
     levels_warnings,
     slice_levels,
 )
@@ -80,3 +84,29 @@ def test_each_muscle_is_kept_at_its_levels_of_table_1(muscle):
     for k, number in enumerate(level):
         wanted = muscle.label if names.get(int(number)) in muscle.levels else 0
         assert np.all(kept[..., k] == wanted)
+
+
+def test_levels_are_listed_from_above_with_their_slices():
+    number = np.array([0, 8, 8, 7, 5, 5, 5, 0], np.uint8)
+    confidence = np.array([0, 0.5, 0.5, 1, 0.25, 0.25, 0.25, 0], np.float32)
+    assert levels_found(SliceLevels(number, confidence)) == (
+        Level("C5", 4, 6, 0.25),
+        Level("C7", 3, 3, 1.0),
+        Level("T1", 1, 2, 0.5),
+    )
+    nothing = SliceLevels(np.zeros(4, np.uint8), np.zeros(4, np.float32))
+    assert levels_found(nothing) == ()
+
+
+@pytest.mark.parametrize(
+    ("found", "line"),
+    [
+        ("C3 C4 C5 C6 C7", "levels C3-C7 found; C2, T1 not"),
+        ("C2 C3 C4 C5 C6 C7 T1", "levels C2-T1 found"),
+        ("C2 C3 C5 C7", "levels C2, C3, C5, C7 found; C4, C6, T1 not"),
+        ("C6", "levels C6 found; C2-C5, C7, T1 not"),
+        ("", "no vertebral level found"),
+    ],
+)
+def test_levels_in_a_line(found, line):
+    assert levels_line([Level(name, 0, 1, 1.0) for name in found.split()]) == line

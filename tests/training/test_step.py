@@ -14,6 +14,7 @@ import optax
 import pytest
 from conftest import SMALL, network_variables
 from flax.traverse_util import flatten_dict
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from cervjax.model.dense_vnet import DenseVNet
@@ -22,6 +23,7 @@ from cervjax.model.niftynet_checkpoint import variable_names
 from cervjax.model.weights import load_weights
 from cervjax.training import parallel
 from cervjax.training import step as training
+from cervjax.training.losses import LOSSES, overlap_upsampled
 from cervjax.training.step import (
     AXIS,
     StepSettings,
@@ -355,6 +357,55 @@ def test_randomness_depends_on_seed_step_and_device():
     first, second, third = (sorted(seen[i : i + 4]) for i in (0, 4, 8))
     assert len({*first, *second}) == 8
     assert first == third
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_with_fixed_statistics_the_network_is_trained_as_it_is_run(accumulate):
+    """The step is the gradient in inference mode, and leaves the statistics alone."""
+    batch, optimizer, loss = made_up_batch(4), optax.sgd(1.0), "dice_plus_cross_entropy"
+    key, how = jax.random.key(0), {"train": False, "method": "half_resolution"}
+    variables = jax.device_get(Small().init(key, batch["image"], **how))
+    variables["batch_stats"] = jax.tree.map(
+        lambda v: 0.3 + np.arange(v.size, dtype=v.dtype).reshape(v.shape),
+        variables["batch_stats"],
+    )
+
+    def loss_of(params):
+        half = Small().apply(variables | {"params": params}, batch["image"], **how)
+        return LOSSES[loss](overlap_upsampled(half, batch["labels"])).mean()
+
+    expected, gradient = jax.jit(jax.value_and_grad(loss_of))(variables["params"])
+    done = {}
+    for fixed in (True, False):
+        settings = StepSettings(
+            loss, 0, fixed_statistics=fixed, average_decay=0.9, accumulate=accumulate
+        )
+        body = make_step(Small(), optimizer, settings)
+        state = start(optimizer, variables, with_average=True)
+        done[fixed] = parallel.parallel_step(body)(state, parallel.share(batch))
+    state, metrics = done[True]
+    assert float(metrics["loss"]) == pytest.approx(float(expected), rel=1e-5)
+    new = jax.tree.map(np.subtract, variables["params"], gradient)
+    assert tree_max_difference(state.params, new) < 1e-4
+    for stats in (state.batch_stats, state.average["batch_stats"]):
+        jax.tree.map(np.testing.assert_array_equal, stats, variables["batch_stats"])
+    state, metrics = done[False]  # those of the batch
+    assert abs(float(metrics["loss"]) - float(expected)) > 1e-3
+    assert tree_max_difference(state.params, new) > 0.01
+    assert tree_max_difference(state.batch_stats, variables["batch_stats"]) > 0.01
+
+
+def test_fixed_statistics_on_several_hosts():
+    """Where JAX checks that every device keeps the same state."""
+    settings = StepSettings("dice", 0, fixed_statistics=True, accumulate=2)
+    optimizer, batch = optax.sgd(0.1), made_up_batch(4)
+    body = make_step(Small(), optimizer, settings)
+    state = start_small(optimizer)
+    stats = jax.device_get(state.batch_stats)
+    place = NamedSharding(parallel.mesh(), P(AXIS))
+    shared = {k: jax.device_put(v, place) for k, v in batch.items()}
+    state, _ = parallel.sharded_step(body)(state, shared)
+    jax.tree.map(np.testing.assert_array_equal, state.batch_stats, stats)
 
 
 def test_unknown_loss_is_named():

@@ -233,7 +233,9 @@ def measured(
     if method.calibration is not None:
         rows = calibrated(rows, method.calibration)
     scan = {"scan": source.name}
+    verdict = found.verdict
     origin = {
+        "verdict": "" if verdict is None else verdict.familiarity,
         "mode": segmented.executed.mode,
         "weights_sha256": method.weights.sha256[:SHA256_SHOWN],
         "cervjax_version": __version__,

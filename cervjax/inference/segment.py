@@ -18,6 +18,7 @@ from cervjax.inference.stitching import (
 from cervjax.inference.test_time_augmentation import logit_steps
 from cervjax.inference.tiling import sliding_window, whole_volume
 from cervjax.inference.types import LevelsRule, Segmentation, Settings, Size
+from cervjax.inference.verdict import judge, verdict_warnings
 from cervjax.io.dixon import DixonImages
 from cervjax.model.card import Tta
 from cervjax.model.dense_vnet import DenseVNet
@@ -199,10 +200,11 @@ def with_levels(
     """
     levels = slice_levels(found.labels, float(np.prod(spacing_mm)) / 1000)
     labels = muscles_of(found.labels)
-    warnings = levels_warnings(levels)
+    verdict = judge(labels, found.confidence, levels, spacing_mm)
+    warnings = levels_warnings(levels) + verdict_warnings(verdict)
     if rule == "paper":
         labels = at_their_levels(labels, levels.number)
-    return Segmentation(labels, found.confidence, levels), warnings
+    return Segmentation(labels, found.confidence, levels, verdict), warnings
 
 
 def segment_whole(

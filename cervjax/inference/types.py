@@ -8,6 +8,7 @@ from jaxtyping import Float32, UInt8
 
 from cervjax.anatomy import NUM_CLASSES
 from cervjax.inference.levels import SliceLevels
+from cervjax.inference.verdict import Verdict
 from cervjax.io.dixon import Measured
 from cervjax.model.card import Mode, ModelCard, Tta
 from cervjax.model.dense_vnet import SIZE_MULTIPLE
@@ -26,11 +27,13 @@ class Segmentation(NamedTuple):
             classes.
         confidence: float32 (x, y, z), the largest class probability.
         levels: of the slices, if the network finds levels.
+        verdict: whether it is a neck that the network knows, likewise.
     """
 
     labels: UInt8[np.ndarray, "x y z"]
     confidence: Float32[np.ndarray, "x y z"]
     levels: SliceLevels | None = None
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,18 @@ def judge(
     return Verdict("doubtful" if doubtful else "known", tuple(doubtful))
 
 
+def verdict_warnings(verdict: Verdict) -> list[str]:
+    """What a reader of the numbers should know; nothing if the scan is known."""
+    reasons = "; ".join(verdict.reasons)
+    if verdict.familiarity == "stranger":
+        return [
+            f"not a neck that these weights know ({reasons}): do not use the numbers"
+        ]
+    if verdict.familiarity == "doubtful":
+        return [f"doubtful ({reasons}): compare with the picture before using numbers"]
+    return []
+
+
 def _share_in_place(labels: np.ndarray, keys: list[str]) -> float:
     """Share of places that are those of a neck, among the muscles that were found."""
     middle = {m.key: _middle(labels, m.label) for m in MUSCLES if m.key in keys}

@@ -134,7 +134,8 @@ def _check_together(config: ConfigDict) -> None:
             "config.train.fixed_statistics trains the network as it is run, without "
             "dropout: set model.keep_prob and model.spatial_keep_prob to 1"
         )
-    if not (config.eval.train_scans or _has_validation(config)):
+    on_train = config.eval.train_scans and "tissue_maps" not in config
+    if not (on_train or _has_validation(config)):
         raise ConfigError(
             "nothing to evaluate on, so no weights could be chosen: set "
             "config.eval.train_scans, or config.eval.validation_scans and a validation "

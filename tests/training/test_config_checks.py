@@ -55,6 +55,10 @@ def changed(config, change):
         ({"tissue_maps.anatomies": ("nobody",)}, "'nobody' is unknown; .* standard"),
         ({"tissue_maps.anatomies": "standard"}, "anatomies must be a tuple of names"),
         ({"tissue_maps.validation": 0}, "nothing to evaluate on"),
+        (
+            {"tissue_maps.validation": 0, "eval.train_scans": 2},
+            "nothing to evaluate on",
+        ),
         ({"model.classes": 15}, "classes must be 22, as the labels have them, got 15"),
         ({"model.clases": 22}, "model.clases is unknown; there are classes"),
         ({"train.fixed_statistic": True}, "train.fixed_statistic is unknown"),

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import warnings
 from dataclasses import replace
 
 import jax
@@ -15,7 +14,16 @@ import numpy as np
 import pytest
 from conftest import save_nifti
 from PIL import Image
-from train_tiny import dice_of_parameters, tiny_config, write_cohort
+from train_tiny import (
+    Lines,
+    Stopped,
+    assert_same,
+    dice_of_parameters,
+    state_of,
+    stop,
+    tiny_config,
+    write_cohort,
+)
 
 from cervjax.data.cache import DataError
 from cervjax.model.weights import load_weights, save_weights
@@ -79,50 +87,8 @@ def quick():
     jax.clear_caches()
 
 
-class Lines(list):
-    """A log that does something when a line starts with a text."""
-
-    def __init__(self, text=None, then=None):
-        super().__init__()
-        self.text, self.then = text, then
-
-    def __call__(self, line):
-        self.append(line)
-        if self.text and line.startswith(self.text):
-            self.then()
-
-
-class Stopped(Exception):
-    pass
-
-
-def stop():
-    raise Stopped
-
-
 def terminate():
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def state_of(workdir):
-    """All arrays of the latest checkpoint, the table, and the exported weights."""
-    with (
-        open_checkpoints(workdir / "checkpoints") as checkpointer,
-        warnings.catch_warnings(action="ignore"),  # of arrays placed as saved
-    ):
-        step = checkpointer.latest.step
-        state = checkpointer.load_checkpointables(step, {"state": None})["state"]
-    arrays = {k: np.asarray(v) for k, v in state.items()}
-    digest = load_weights(workdir).sha256  # of tensors and card
-    return step, arrays, (workdir / "metrics.csv").read_text(), digest
-
-
-def assert_same(one, other):
-    assert one[0] == other[0]
-    assert one[1].keys() == other[1].keys()
-    for name, value in one[1].items():
-        np.testing.assert_array_equal(value, other[1][name], err_msg=name)
-    assert one[2:] == other[2:]
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ Run as a program it trains in a process of its own, to be killed by test_kill.py
 
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import jax
@@ -16,7 +17,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import SMALL, save_nifti  # noqa: E402
 
 from cervjax.anatomy import MUSCLES  # noqa: E402
+from cervjax.model.weights import load_weights  # noqa: E402
 from cervjax.training import run  # noqa: E402
+from cervjax.training.checkpoint import open_checkpoints  # noqa: E402
 from cervjax.training.config import load_config  # noqa: E402
 from cervjax.training.loop import train  # noqa: E402
 
@@ -69,6 +72,48 @@ def dice_of_parameters(network, variables, volumes, padding):
     total = sum(float(np.abs(v).mean()) for v in jax.tree.leaves(variables))
     shape = tuple(n - 2 * p for n, p in zip(volumes[0].shape, padding, strict=True))
     return np.full((1, 14), total % 1), np.zeros(shape, np.uint8)
+
+
+class Lines(list):
+    """A log that does something when a line starts with a text."""
+
+    def __init__(self, text=None, then=None):
+        super().__init__()
+        self.text, self.then = text, then
+
+    def __call__(self, line):
+        self.append(line)
+        if self.text and line.startswith(self.text):
+            self.then()
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop():
+    raise Stopped
+
+
+def state_of(workdir):
+    """All arrays of the latest checkpoint, the table, and the exported weights."""
+    with (
+        open_checkpoints(workdir / "checkpoints") as checkpointer,
+        warnings.catch_warnings(action="ignore"),  # of arrays placed as saved
+    ):
+        step = checkpointer.latest.step
+        state = checkpointer.load_checkpointables(step, {"state": None})["state"]
+    arrays = {k: np.asarray(v) for k, v in state.items()}
+    digest = load_weights(workdir).sha256  # of tensors and card
+    return step, arrays, (workdir / "metrics.csv").read_text(), digest
+
+
+def assert_same(one, other):
+    assert one[0] == other[0]
+    assert one[1].keys() == other[1].keys()
+    for name, value in one[1].items():
+        np.testing.assert_array_equal(value, other[1][name], err_msg=name)
+    assert one[2:] == other[2:]
 
 
 if __name__ == "__main__":

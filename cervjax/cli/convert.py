@@ -69,5 +69,6 @@ def run(args: argparse.Namespace) -> int:
     target.parent.mkdir(parents=True, exist_ok=True)
     save = save_weights if to_file else save_checkpoint
     digest = save(target, weights.variables, card)
-    print(f"{', '.join(map(str, files))}: sha256 {digest}")
+    written = [str(file) for file in files if file.exists()]
+    print(f"{', '.join(written)}: sha256 {digest}")
     return OK

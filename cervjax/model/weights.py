@@ -113,7 +113,8 @@ def save_checkpoint(
     """Writes the files of `checkpoint_files`; returns the SHA-256.
 
     `load_weights` gives back the same variables, card and digest. NiftyNet reads the
-    checkpoint and the landmarks, and knows nothing of the card.
+    checkpoint and the landmarks, and knows nothing of the card; weights without a
+    standard histogram have no landmarks, and it cannot prepare their input.
     """
     niftynet.write_network(prefix, variables, card.architecture)
     digest = _digest(_tensors(variables), card_to_json(card))
@@ -123,15 +124,16 @@ def save_checkpoint(
         "sha256": digest,
     }
     content = json.dumps(record, indent=1, sort_keys=True) + "\n"
-    landmarks = format_landmarks(card.recipe.landmarks)
     *_, card_file, landmarks_file = checkpoint_files(prefix)
     write_atomically(card_file, lambda part: part.write_text(content))
-    write_atomically(landmarks_file, lambda part: part.write_text(landmarks))
+    if card.recipe.landmarks:
+        landmarks = format_landmarks(card.recipe.landmarks)
+        write_atomically(landmarks_file, lambda part: part.write_text(landmarks))
     return digest
 
 
 def checkpoint_files(prefix: str | Path) -> tuple[Path, Path, Path, Path]:
-    """What `save_checkpoint` writes: index, tensors, card, landmarks."""
+    """What `save_checkpoint` writes: index, tensors, card, landmarks if there are."""
     index, data, card = (
         Path(f"{prefix}{suffix}") for suffix in (INDEX_SUFFIX, DATA_SUFFIX, CARD_SUFFIX)
     )

@@ -223,6 +223,23 @@ def test_a_checkpoint_and_back_loses_nothing(tmp_path, capsys):
         load_weights(prefix, prefix.parent / LANDMARKS_NAME)
 
 
+def test_weights_that_find_levels_go_to_a_checkpoint_and_back(tmp_path, capsys):
+    """They have no landmarks."""
+    source, again = tmp_path / "w.safetensors", tmp_path / "again.safetensors"
+    prefix, architecture = tmp_path / "model.ckpt-0", replace(SMALL, classes=22)
+    recipe = replace(RECIPE, landmarks={}, normalisation="foreground")
+    card = ModelCard("a", "b", "c", "d", "whole", recipe, architecture=architecture)
+    digest = save_weights(source, network_variables(0, architecture), card)
+    assert main(["convert", str(source), str(prefix)]) == 0
+    assert LANDMARKS_NAME not in capsys.readouterr().out
+    assert not (tmp_path / LANDMARKS_NAME).exists()
+    assert main(["convert", str(prefix), str(again)]) == 0
+    for path in (source, prefix, again):
+        weights = load_weights(path)
+        assert weights.card == card and weights.sha256 == digest
+        assert weights.network.architecture.classes == 22
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [

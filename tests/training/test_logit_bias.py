@@ -1,15 +1,19 @@
 """Volumes that are right on average: a bias that is known to be wrong is found."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import SMALL, network_variables, save_nifti, save_pair
+from conftest import RECIPE, SMALL, network_variables, save_nifti, save_pair
 
+import cervjax
 from cervjax.anatomy import MUSCLES
 from cervjax.cli.main import main
-from cervjax.model.weights import load_weights, save_weights
+from cervjax.io.labels import find_labelled
+from cervjax.model.card import ModelCard
+from cervjax.model.weights import Weights, load_weights, save_weights
 from cervjax.training import logit_bias
 
 MUSCLE_RATIOS = {"LC": 0.97, "TR": 1.02}
@@ -51,6 +55,42 @@ def test_a_known_shift_is_found(tmp_path, two_blobs, random_weights, capsys):
     assert main(["infer", str(scans), "-o", str(out), *flags]) == 0
     again = np.asarray(nib.load(out / "sub-1_dseg.nii.gz").dataobj)
     assert np.mean(again != labels) < 0.02
+
+
+def test_weights_that_find_levels_are_measured_at_them(
+    tmp_path, two_blobs, monkeypatch
+):
+    """As `infer` draws muscles, also where the scan is cropped to the body."""
+    architecture = replace(SMALL, classes=22)
+    recipe = replace(RECIPE, landmarks={}, normalisation="foreground")
+    card = ModelCard("n", "s", "t", "l", "whole", recipe, architecture=architecture)
+    weights = Weights(network_variables(1, architecture), card, "0" * 64)
+    in_phase, out_phase = (
+        np.pad(v, [(10, 9), (12, 3), (0, 0)]) for v in (two_blobs[:2])
+    )
+    wide = two_blobs._replace(in_phase=in_phase, out_phase=out_phase)
+    folder = save_pair(tmp_path, wide)
+    reference = np.zeros(in_phase.shape, np.uint8)
+    for label in range(1, 15):
+        reference[20:40, 15 + label, : label + 1] = label
+    save_nifti(folder / "sub-1_dseg.nii.gz", reference, two_blobs.affine)
+    (scan,), _ = find_labelled(folder)
+    found = cervjax.segment(in_phase, out_phase, affine=wide.affine, weights=weights)
+    assert found.levels and 0 < found.labels.max() < 15
+    counts, known = (
+        np.bincount(v.ravel(), minlength=15)[1:] for v in (found.labels, reference)
+    )
+    case = logit_bias._case(weights, scan)
+    np.testing.assert_allclose(
+        logit_bias._volume_ratio(case, np.zeros(7)),
+        (counts / known).reshape(7, 2).mean(1),
+    )
+    monkeypatch.setattr(logit_bias, "_volume_ratio", lambda _, s: 0.9 * np.exp(s))
+    debiased = logit_bias.fit_logit_bias(weights, [scan], log=str)
+    before, after = (
+        w.variables["params"]["head_bias"] for w in (weights, debiased.weights)
+    )
+    np.testing.assert_array_equal(np.flatnonzero(after != before), np.arange(1, 15))
 
 
 def test_volumes_that_follow_slowly_are_found_in_few_rounds(

@@ -20,7 +20,7 @@ import nibabel as nib
 import numpy as np
 
 import cervjax
-from cervjax.anatomy import LEVEL_CLASSES, MUSCLES
+from cervjax.anatomy import LEVEL_CLASSES, MUSCLES, NUM_CLASSES
 from cervjax.model.weights import SHIPPED, load_weights
 
 SIX = ("MFSS", "SSCap", "SPCap", "LS", "SCM", "LC")
@@ -107,8 +107,9 @@ def draw(pictures: list[tuple[Path, np.ndarray]], path: Path) -> None:
 
 
 def segment(image: Path, weights) -> np.ndarray:
-    """Whole muscles, whatever their level, on the image's own grid."""
-    result = cervjax.segment(image, image, weights=weights, levels_rule="none")
+    """Muscles in their full length where the weights have it, on the image's grid."""
+    rule = "none" if weights.card.architecture.classes > NUM_CLASSES else "paper"
+    result = cervjax.segment(image, image, weights=weights, levels_rule=rule)
     return np.asarray(result.labels)
 
 

@@ -55,7 +55,7 @@ def segment(
             weights'.
 
     Returns:
-        Labels on the scan's own grid, tables, warnings.
+        Labels on the scan's own grid, vertebral levels, tables, warnings.
 
     Raises:
         ValueError: images, weights or settings cannot be used; not enough memory.

@@ -62,6 +62,12 @@ class Anatomy:
         b = self.borders_mm
         return {n: (float(b[i + 1]), float(b[i])) for i, n in enumerate(LEVELS)}
 
+    @property
+    def width_mm(self) -> float:
+        """Of the neck where it is narrowest."""
+        skin = next(s for s in self.structures if s.name == "body_outline")
+        return float(np.ptp(skin.contours_mm[..., 0], axis=1).min())
+
 
 def anatomy_names() -> list[str]:
     """Names of the packaged anatomies."""

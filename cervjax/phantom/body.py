@@ -11,6 +11,7 @@ import numpy as np
 from cervjax.anatomy import MUSCLES
 from cervjax.phantom.atlas import LEVELS, Anatomy
 from cervjax.phantom.deformation import Drawn, fit_deformation, offset, own_sizes
+from cervjax.phantom.front import fill_front
 from cervjax.phantom.packing import pack_muscles
 from cervjax.phantom.subject import Subject
 from cervjax.phantom.tissues import CODES
@@ -20,10 +21,14 @@ STEP_MM = np.array([1.0, 0.5, 0.5])
 _FIRST_MM = np.array([-78.0, -122.0, -156.0])
 _SHAPE = (157, 445, 625)
 _LOOSE = np.isin(np.arange(256), [CODES[n] for n in ("fat", "deep fat", "fascia")])
+WIDTH_MM = 105.0, 165.0
+"""Of adults' necks; the fat under the skin may add to it a little."""
+_WITHIN = ~np.isin(np.arange(256), [CODES["air"], CODES["skin"]])
 FASCIA_MM = 0.45
 """Thickness of a muscle's sheath, but for those the investing layer encloses."""
 _INVESTED = {str(m.label) for m in MUSCLES if m.abbreviation in ("TR", "SCM")}
-_FIRST_MUSCLE = 20
+_FAT, _FIRST_MUSCLE = 1, 20  # order of the subcutaneous fat, of the first muscles
+_MOST_GAIN = 1.10  # by packing, that the outlines make up for
 _COARSE = 4  # every how many planes are enough to tell areas
 _SHEATHED = {"muscle", *(str(m.label) for m in MUSCLES)}
 
@@ -51,10 +56,13 @@ def build_body(subject: Subject, anatomy: Anatomy) -> Body:
         anatomy: whose outlines are deformed.
     """
     z = _FIRST_MM[0] + STEP_MM[0] * np.arange(_SHAPE[0])
-    gain = _gain_by_packing(subject, anatomy, z)
+    least, most = np.array(WIDTH_MM) / anatomy.width_mm
+    subject = subject._replace(girth=float(np.clip(subject.girth, least, most)))
+    gain = np.minimum(_gain_by_packing(subject, anatomy, z), _MOST_GAIN)
     smaller = subject._replace(muscle_area=subject.muscle_area / gain)
     tissue = _painted(smaller, anatomy, z)
     pack_muscles(tissue, _FIRST_MM, STEP_MM, subject)
+    fill_front(tissue, _FIRST_MM, STEP_MM, subject)
     _details(tissue, z, subject, anatomy)
     return Body(tissue, _FIRST_MM, STEP_MM)
 
@@ -94,14 +102,14 @@ def _painted(subject: Subject, anatomy: Anatomy, z_mm: np.ndarray) -> np.ndarray
         if s.order >= _FIRST_MUSCLE and not sheathed:  # fascia never covers a muscle
             sheathed = True
             for other, k, border in zip(structures, planes, contours, strict=True):
-                if other.tissue in _SHEATHED:
+                if other.tissue in _SHEATHED and other.order >= _FIRST_MUSCLE:
                     invested = other.tissue in _INVESTED
                     thick = subject.investing_fascia_mm if invested else FASCIA_MM
                     wide = offset(border, subject.gap_mm + thick)
                     paint(tissue, k, wide, CODES["fascia"])
         if s.tissue in _SHEATHED:
             xy = offset(xy, subject.gap_mm)
-        over = _LOOSE if s.yields else None
+        over = _LOOSE if s.yields else (_WITHIN if s.order > _FAT else None)
         paint(tissue, index, xy, CODES[_tissue_name(s.name, s.tissue)], over)
     return tissue
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.interpolate import RBFInterpolator
+from scipy.ndimage import gaussian_filter1d
 
 from cervjax.phantom.anatomy_file import AnatomyError, Outlines
 from cervjax.phantom.correspondence import SPINE_MM, align
@@ -26,7 +27,9 @@ _FADE_MM = 15.0
 _CUT_MM = 4.0  # from the end of what was traced: the structure went on
 _SKIN_MM = 1.8
 _POINTS = 12  # of each contour, to fit a map
-_SMOOTHING = 2.0
+_SMOOTHING = 20.0
+_ROUNDER = 0.05  # of a contour's length: what a difference is smoothed by beyond
+_SHEETS = ("TR_R", "TR_L")  # may reach far into a shoulder: no guide to shape
 _DEEP_MM = 50.0  # from the spine: what tells the size of what was not traced
 _NEEDED = ("body_outline", "MFSS_R", "MFSS_L", "SCM_R", "SCM_L", "LS_R", "LS_L")
 
@@ -131,7 +134,11 @@ class _Map:
     """From the standard's plane onto the person's, at any height of the standard."""
 
     def __init__(self, standard, aligned, height, traced_mm):
-        self.pairs = [(s, aligned[s.name]) for s in standard if s.name in aligned]
+        self.pairs = [
+            (s, aligned[s.name])
+            for s in standard
+            if s.name in aligned and s.name not in _SHEETS
+        ]
         self.height = height
         self.traced_mm = traced_mm
         self.fitted: dict[float, tuple[RBFInterpolator, np.ndarray, float]] = {}
@@ -206,6 +213,8 @@ def _fill(
             here = float(move.height(h, inverse=True))
             fade = np.exp(-abs(h - inside) / _FADE_MM)
             difference = contour - move(_at(s, edge), edge)
+            rounder = _ROUNDER * min(abs(h - inside) / _FADE_MM, 1) * len(contour)
+            difference = gaussian_filter1d(difference, rounder, 0, mode="wrap")
             contour = move(s.contours_mm[k], here) + fade * difference
         contours.append(contour)
     return s._replace(z_mm=z, contours_mm=np.stack(contours))

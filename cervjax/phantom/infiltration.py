@@ -8,15 +8,14 @@ descriptions of the multifidus); it is never white noise.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from cervjax.anatomy import MUSCLES
 from cervjax.phantom.body import Body
+from cervjax.phantom.noise import TILE, smooth_tile, tiled
 from cervjax.phantom.subject import Subject
 from cervjax.phantom.tissues import TISSUES, column
 
 NUM_MUSCLES = len(MUSCLES)
-_TILE = (64, 128, 128)
 HIGHEST_FRACTION = 0.92
 """Of fat, anywhere in a muscle."""
 _SPINE_Y_MM = -14.0
@@ -39,9 +38,9 @@ class Texture(NamedTuple):
 def muscle_texture(body: Body, subject: Subject) -> Texture:
     """Draws the distribution of fat within the muscles, mean 1 in each of them."""
     rng = np.random.default_rng([*subject.seed, 20])
-    marbling = _tile(rng, (7.0, 2.2, 2.2))
-    fine = _tile(rng, (9.0, 1.1, 1.1))
-    patches = _tile(rng, (9.0, 9.0, 9.0))
+    marbling = smooth_tile(rng, (7.0, 2.2, 2.2))
+    fine = smooth_tile(rng, (9.0, 1.1, 1.1))
+    patches = smooth_tile(rng, (9.0, 9.0, 9.0))
     muscle = (body.tissue >= 1) & (body.tissue <= NUM_MUSCLES)
     rows = [np.flatnonzero(muscle.any(axis)) for axis in ((1, 2), (0, 2), (0, 1))]
     box = tuple(slice(r[0], r[-1] + 1) for r in rows)
@@ -53,7 +52,7 @@ def muscle_texture(body: Body, subject: Subject) -> Texture:
     strength = np.random.default_rng([*subject.seed, 21]).uniform(0.6, 1.4, (4, 15))
     strength[:, 2::2] = 0.7 * strength[:, 1:-1:2] + 0.3 * strength[:, 2::2]
     fascia, deep, streak, patch = strength[:, label]
-    wrap = tuple(i % n for i, n in zip((z, y, x), _TILE, strict=True))
+    wrap = tuple(i % n for i, n in zip((z, y, x), TILE, strict=True))
     lines = np.exp(-((marbling[wrap] / 0.28) ** 2))
     threads = np.exp(-((fine[wrap] / 0.25) ** 2))
     cloud = 1 / (1 + np.exp(-2.2 * (patches[wrap] - 0.3)))
@@ -73,8 +72,8 @@ def muscle_texture(body: Body, subject: Subject) -> Texture:
 def fat_fraction(body: Body, subject: Subject) -> np.ndarray:
     """Fat fraction of every tissue but the 14 muscles, 0-255 for 0-1, on its grid."""
     rng = np.random.default_rng([*subject.seed, 22])
-    lobules = np.exp(-((_tile(rng, (5.0, 4.5, 4.5)) / 0.16) ** 2))  # thin septa
-    noise = _tile(rng, (3.0, 3.2, 3.2)) + 0.7 * _tile(rng, (2.0, 1.2, 1.2))
+    lobules = np.exp(-((smooth_tile(rng, (5.0, 4.5, 4.5)) / 0.16) ** 2))  # thin septa
+    noise = smooth_tile(rng, (3.0, 3.2, 3.2)) + 0.7 * smooth_tile(rng, (2.0, 1.2, 1.2))
     noise = noise - 2.5 * (lobules - lobules.mean())
     own = rng.normal(0, [0.04, 0.05])
     mean, spread = column("fat_fraction"), column("texture")
@@ -84,10 +83,8 @@ def fat_fraction(body: Body, subject: Subject) -> np.ndarray:
     mean, spread = (np.asarray(255 * v, np.float32) for v in (mean, spread))
     out = np.empty(body.tissue.shape, np.uint8)
     ny, nx = body.tissue.shape[1:]
-    repeats = -(-ny // _TILE[1]), -(-nx // _TILE[2])
     for k, plane in enumerate(body.tissue):
-        tile = np.tile(noise[k % _TILE[0]], repeats)[:ny, :nx]
-        value = mean[plane] + spread[plane] * tile
+        value = mean[plane] + spread[plane] * tiled(noise, k, ny, nx)
         out[k] = np.clip(value, 0, 255 * 0.99) + 0.5
     return out
 
@@ -113,13 +110,6 @@ def with_muscle_fat(
         filled + (dither + np.float32(0.5)) / 256
     ).astype(np.uint8)
     return out
-
-
-def _tile(rng: np.random.Generator, sigma_voxels: tuple) -> np.ndarray:
-    """Smooth periodic noise of mean 0 and standard deviation 1."""
-    white = rng.standard_normal(_TILE, np.float32)
-    smooth = gaussian_filter(white, sigma_voxels, mode="wrap", truncate=3)
-    return (smooth - smooth.mean()) / smooth.std()
 
 
 def _depth(label: np.ndarray) -> np.ndarray:

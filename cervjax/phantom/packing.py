@@ -12,6 +12,8 @@ from cervjax.anatomy import MUSCLES
 from cervjax.phantom.subject import Subject
 from cervjax.phantom.tissues import CODES
 
+_FRONT_MM = 5.0  # y from which on vessels and viscera lie between muscles
+_WIDEST_IN_FRONT_MM = 2.0  # of `closing_mm` there
 _BOX_MM = ((-95.0, 40.0), (-85.0, 85.0))  # y, x: the muscles about the spine
 _MUSCLE = np.isin(np.arange(256), [*(m.label for m in MUSCLES), CODES["muscle"]])
 _LOOSE = np.isin(np.arange(256), [CODES[n] for n in ("deep fat", "fascia", "fat")])
@@ -34,7 +36,9 @@ def pack_muscles(
             _BOX_MM, first_mm[1:], step_mm[1:], tissue.shape[1:], strict=True
         )
     )
-    reach = subject.closing_mm / step_mm[1]
+    y = first_mm[1] + step_mm[1] * np.arange(tissue.shape[1])[box[0], None]
+    in_front = min(subject.closing_mm, _WIDEST_IN_FRONT_MM)
+    reach = np.where(y > _FRONT_MM, in_front, subject.closing_mm) / step_mm[1]
     wide = max(round(subject.plane_mm / step_mm[1]), 1)
     fatty = "deep fat" if wide > 1 else "septum"  # a thinner one fills part of a pixel
     plane_code = CODES[fatty if subject.fatty_planes else "fascia"]
@@ -43,12 +47,14 @@ def pack_muscles(
         part[:] = _packed(part, reach, wide, plane_code)
 
 
-def _packed(part: np.ndarray, reach: float, wide: int, plane_code: int) -> np.ndarray:
+def _packed(
+    part: np.ndarray, reach: np.ndarray, wide: int, plane_code: int
+) -> np.ndarray:
     """One plane ``(y, x)``.
 
     Args:
         part: codes.
-        reach: half the width of the widest gap that is filled, in pixels.
+        reach: ``(y, 1)`` half the width of the widest gap that is filled, in pixels.
         wide: thickness of the planes left between muscles, in pixels.
         plane_code: of these planes.
     """

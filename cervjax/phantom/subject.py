@@ -49,14 +49,17 @@ class Subject(NamedTuple):
         sex: F or M.
         age_years, height_m, bmi: years, metres, kg/m2.
         mfi_percent: ``(14,)`` signal-level MFI of each muscle by the paper's rule.
-        muscle_area: ``(14,)`` ratio of each muscle's area.
-        girth, bone: ratios of width outside and inside the spine.
+        muscle_area: ``(14,)`` ratio of each muscle's area; more where wide gaps are
+            filled, as they are around SPCap.
+        girth, bone: ratios of width outside and inside the spine; a neck's width stays
+            within `body.WIDTH_MM`.
         fat_posterior, fat_lateral: ratios of the subcutaneous fat's thickness.
         gap_mm: by how much every muscle's border lies further out.
         closing_mm: gaps between neighbouring muscles that are up to twice as wide are
             filled by them, but for a thin plane.
         plane_mm: thickness of these planes.
         fatty_planes: whether the planes are fat, or fascia.
+        front_fat: share of fat in the loose space in front of the spine, 0-1.
         investing_fascia_mm: thickness of the investing layer of the deep cervical
             fascia, which encloses TR and SCM.
         airway, vessels: ratios of radius.
@@ -84,6 +87,7 @@ class Subject(NamedTuple):
     closing_mm: float
     plane_mm: float
     fatty_planes: bool
+    front_fat: float
     investing_fascia_mm: float
     airway: float
     vessels: float
@@ -126,7 +130,7 @@ def draw_subject(seed: int, index: int, *, pathology: bool = False) -> Subject:
     # Planes between muscles thicken with age, weight and wasting.
     plane = 0.55 * np.exp(0.012 * (age - 34) + 0.8 * heavy + packing.normal(0, 0.35))
     plane = float(np.clip(plane, 0.3, 2.0))
-    closing = float(packing.uniform(0.8, 3.0))
+    closing = float(packing.uniform(0.8, 4.0))
     # Fat in a thick plane alone would show more MFI than lean muscles have.
     lean = mfi[_THIN].mean() < 6 + 3 * plane
     return Subject(
@@ -145,6 +149,7 @@ def draw_subject(seed: int, index: int, *, pathology: bool = False) -> Subject:
         closing_mm=closing,
         plane_mm=plane,
         fatty_planes=bool(packing.random() < 0.8 and not lean),
+        front_fat=float(np.clip(packing.normal(0.45 + 0.6 * heavy, 0.2), 0.1, 0.9)),
         investing_fascia_mm=float(np.clip(fascia, 0.7, 1.3)),
         airway=float(np.exp(rng.normal(0, 0.15))),
         vessels=float(np.exp(rng.normal(0, 0.12))),

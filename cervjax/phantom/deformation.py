@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import map_coordinates, spline_filter
 
 from cervjax.anatomy import MUSCLES
 from cervjax.phantom.atlas import Anatomy
@@ -108,7 +108,8 @@ class Deformation:
     Attributes:
         subject: whose neck.
         z_mm: of the planes.
-        warp: ``(2, z, y, x)`` displacement in mm along x and y at the warp's nodes.
+        warp: ``(2, z, y, x)`` displacement in mm along x and y: coefficients of its
+            cubic splines at the warp's nodes.
         muscles: index of each muscle, and its sections.
         growth: ``(14,)`` by how much each muscle swells.
     """
@@ -138,7 +139,9 @@ class Deformation:
         first = np.array([low for low, _ in _GRID_MM])
         at = (at - first[:, None, None]) / _NODES_MM
         for k in (0, 1):
-            field = map_coordinates(self.warp[k], at, order=3, mode="nearest")
+            field = map_coordinates(
+                self.warp[k], at, order=3, mode="nearest", prefilter=False
+            )
             out[..., k] += field * (0.25 + 0.75 * free)
         return out
 
@@ -161,6 +164,7 @@ def fit_deformation(
     }
     nodes = [np.arange(low, high + 26, _NODES_MM) for low, high in _GRID_MM]
     warp = rng.normal(0, subject.warp_mm, (2, *map(len, nodes)))
+    warp = np.stack([spline_filter(w) for w in warp])
     every = max(round(_AREA_STEP_MM / (z_mm[1] - z_mm[0])), 1)
     muscles, rows = [], []
     parts = zip(drawn.anatomy.structures, drawn.planes, drawn.contours, strict=True)

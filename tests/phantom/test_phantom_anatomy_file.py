@@ -1,5 +1,6 @@
 import gzip
 import json
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -191,3 +192,14 @@ def test_what_no_neck_can_be_built_from(tmp_path, name):
     with pytest.raises(AnatomyError, match=message) as caught:
         load_anatomy(path)
     assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_the_example_of_the_format_is_read(tmp_path):
+    folder = files("cervjax.phantom") / "anatomies"
+    text = (folder / "README.md").read_text("utf-8")
+    example = text.split("```json\n")[1].split("```")[0]
+    path = tmp_path / "example.json"
+    path.write_text(example)
+    found = read_outlines(path)
+    assert [s.name for s in found.structures] == ["SCM_R"]
+    assert set(found.discs_mm) == {"C2/3", "C3/4", "C4/5", "C5/6"}

@@ -1,10 +1,14 @@
 import numpy as np
 import pytest
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import (
+    binary_erosion,
+    binary_fill_holes,
+    distance_transform_edt,
+)
 
 from cervjax.anatomy import MUSCLES
 from cervjax.phantom.atlas import load_anatomy
-from cervjax.phantom.body import build_body
+from cervjax.phantom.body import WIDTH_MM, build_body
 from cervjax.phantom.subject import (
     draw_subject,
 )
@@ -158,3 +162,20 @@ def test_fused_level_and_thick_fat(neck):
         for b in (plain, changed)
     ]
     assert behind[1] > 1.6 * behind[0]
+
+
+def test_nothing_lies_outside_the_skin_and_width_is_a_necks(neck):
+    """A trapezius that reaches into the shoulder ends at the skin."""
+    wide = build_body(neck.subject._replace(girth=2.0), load_anatomy("man_41"))
+    for body in (wide, neck.body):
+        inside = body.tissue[::12] > 0
+        filled = np.stack([binary_fill_holes(plane) for plane in inside])
+        skin = body.tissue[::12] == CODES["skin"]
+        rim = filled & ~np.stack([binary_erosion(plane) for plane in filled])
+        ends = rim.copy()
+        ends[:, 1:-1, 1:-1] = False  # where the grid ends
+        assert np.mean(skin[rim & ~ends]) > 0.97
+    z, _, x = positions(wide)
+    upper = wide.tissue[(z > 0) & (z < 40)] > 0
+    widths = [np.ptp(x[plane.any(0)]) for plane in upper]
+    assert 140 < min(widths) < WIDTH_MM[1] * 1.1

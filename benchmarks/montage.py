@@ -45,6 +45,7 @@ def main(severity: str, out: str) -> None:
         snr = scan.settings["snr"]
         text = f"{subject.sex}, {subject.age_years:.0f} y, BMI {subject.bmi:.0f}, "
         text += "no noise" if snr is None else f"SNR {snr:.0f}"
+        text += f", {neck.anatomy.name}"
         text += ", " + " x ".join(f"{v:.2g}" for v in scan.grid.spacing_mm) + " mm"
         row[0].text(0, 1.02, text, color="0.8", fontsize=7, transform=row[0].transAxes)
         for ax in (*row[:8], row[9]):

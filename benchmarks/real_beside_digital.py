@@ -150,9 +150,9 @@ def _draw(row, pictures, text):
         ax.imshow(picture, interpolation="antialiased", aspect="equal")
         h, w = picture.shape[:2]
         letters(ax, {"R": (0.03 * w, h / 2), "L": (0.97 * w, h / 2)}, size_pt=6)
-    row[0].text(
-        0.01, 0.97, text, color="0.9", fontsize=5, va="top", transform=row[0].transAxes
-    )
+    behind = {"facecolor": "black", "linewidth": 0, "pad": 1}
+    at = {"transform": row[0].transAxes, "va": "top", "bbox": behind}
+    row[0].text(0.01, 0.99, text, color="0.9", fontsize=5.5, **at)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def main() -> None:
 def train(person: str, args: argparse.Namespace) -> Path:
     """Weights of stages trained one after the other without the person."""
     before: list[str] = []
-    configs = sorted((ROOT / "configs").glob("anatomies_*.py"))
+    configs = sorted((ROOT / "configs").glob("shipped_*.py"))
     for config, steps in zip(configs, args.steps, strict=False):
         workdir = args.workdir / f"{person}-{config.stem}"
         subprocess.run(

@@ -36,7 +36,7 @@ _OF_SCANS = {
 _OF_MAPS = {
     "augment": _AUGMENT,
     "data": "cache root spacing_mm padding window",
-    "tissue_maps": "count validation seed anatomies",
+    "tissue_maps": "count validation seed anatomies without",
     "contrast": "",
 }
 _OPTIONAL = {

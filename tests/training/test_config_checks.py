@@ -11,7 +11,7 @@ from cervjax.training.setup import make_scanner
 
 @pytest.fixture
 def of_maps():
-    return load_config("anatomies_1_coarse")
+    return load_config("shipped_1_coarse")
 
 
 def changed(config, change):
@@ -104,6 +104,7 @@ def test_contrast_is_passed_on_by_name(of_maps):
     values = {
         "dixon": 0.11,
         "unordered": 0.22,
+        "alike": 0.77,
         "shift_mm": (1.0, 2.0, 3.0),
         "slope": 0.33,
         "texture": 0.44,

@@ -20,7 +20,7 @@ from cervjax.training.config import ConfigError, load_config
 pytestmark = pytest.mark.xdist_group("fitting")
 
 
-def config_of(cache, name="anatomies_1_coarse"):
+def config_of(cache, name="shipped_1_coarse"):
     """The package's, for few steps of a small network on tiny necks."""
     config = load_config(name)
     config.tissue_maps.update(count=2, validation=1)
@@ -146,7 +146,7 @@ def test_a_second_stage_starts_from_the_first(config, finished, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "fixed"), [("anatomies_1_coarse", False), ("anatomies_2_fine", True)]
+    ("name", "fixed"), [("shipped_1_coarse", False), ("shipped_2_fine", True)]
 )
 def test_the_second_stage_keeps_its_statistics(cache, monkeypatch, name, fixed):
     """What that does is tested in test_step."""

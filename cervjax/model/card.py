@@ -74,10 +74,7 @@ class ModelCard:
 
 def card_to_json(card: ModelCard) -> str:
     """One line, the same for equal cards: digests cover it."""
-    content = asdict(card)
-    if card.recipe.normalisation == "histogram":  # older files have no such entry
-        del content["recipe"]["normalisation"]
-    return json.dumps(content, sort_keys=True)
+    return json.dumps(asdict(card), sort_keys=True)
 
 
 def card_from_json(text: str, version: str | None, file: object) -> ModelCard:

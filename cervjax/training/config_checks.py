@@ -173,7 +173,7 @@ def _compare(
 def _check_contrast(config: ConfigDict) -> None:
     """Of how tissue maps are scanned."""
     c = Contrast(**config.contrast.to_dict())
-    for name in ("dixon", "unordered", "clip", "blank_air"):
+    for name in ("dixon", "unordered", "alike", "clip", "blank_air"):
         _check_range(f"config.contrast.{name}", getattr(c, name), 0, 1)
     for name in ("slope", "texture"):
         _check_range(f"config.contrast.{name}", getattr(c, name), 0)
@@ -194,18 +194,20 @@ def _check_contrast(config: ConfigDict) -> None:
 
 
 def _check_anatomies(config: ConfigDict) -> None:
-    """Whose outlines the necks have."""
-    names = config.tissue_maps.anatomies
-    if not isinstance(names, list | tuple):
-        raise ConfigError(
-            f"config.tissue_maps.anatomies must be a tuple of names, got {names!r}"
-        )
-    for name in names:
-        if name not in anatomy_names() and not Path(str(name)).is_file():
+    """Whose outlines the necks have, and whose not."""
+    known = anatomy_names()
+    for key, or_file in (("anatomies", "a file, or "), ("without", "")):
+        names = config.tissue_maps[key]
+        if not isinstance(names, list | tuple):
             raise ConfigError(
-                f"config.tissue_maps.anatomies: {name!r} is unknown; give a file, or "
-                f"one of {', '.join(anatomy_names())}"
+                f"config.tissue_maps.{key} must be a tuple of names, got {names!r}"
             )
+        for name in names:
+            if name not in known and not (or_file and Path(str(name)).is_file()):
+                raise ConfigError(
+                    f"config.tissue_maps.{key}: {name!r} is unknown; give {or_file}"
+                    f"one of {', '.join(known)}"
+                )
 
 
 def _check_range(name: str, value: Any, low: float, high: float = float("inf")) -> None:

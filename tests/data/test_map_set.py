@@ -8,6 +8,7 @@ from tiny_maps import make_tiny_map
 from cervjax.data import map_set, tissue_maps
 from cervjax.data.augment_intensity import Intensity
 from cervjax.data.augment_spatial import Warp
+from cervjax.data.cache import DataError
 from cervjax.data.contrast import Contrast, Scanner
 
 STILL = Warp(
@@ -26,7 +27,8 @@ OTHER = Scanner(
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    maps = {"count": 2, "validation": 1, "seed": 0, "anatomies": ("man_41", "woman_59")}
+    maps = {"count": 2, "validation": 1, "seed": 0, "without": ()}
+    maps["anatomies"] = ("man_41", "woman_59")
     data = {"spacing_mm": (1.0, 1.0, 2.0), "padding": (2, 2, 1)}
     data["cache"] = str(tmp_path_factory.mktemp("cache"))
     return ConfigDict({"tissue_maps": maps, "data": data})
@@ -91,3 +93,22 @@ def test_another_contrast_is_another_scan_of_the_same_maps(found, config, scanne
     assert other.validation[0].sha256 != found[0].validation[0].sha256
     first, second = (np.load(d.validation[0].image) for d in (other, found[0]))
     assert np.abs(first - second).mean() > 0.1
+
+
+def test_a_person_and_mixes_with_it_may_be_left_out(config, monkeypatch):
+    who = ["man_41", "woman_59", "man_41*0.30+woman_59*0.70", "woman_59"]
+
+    def make(seed, index, anatomies):
+        return make_tiny_map(seed, index, (who[index],))
+
+    monkeypatch.setattr(tissue_maps, "make_tissue_map", make)
+    changed = ConfigDict(config.to_dict())
+    changed.tissue_maps.update(count=3, seed=1, without=("man_41",))
+    data = map_set.load_map_set(changed, SCANNER, print)
+    assert [f.name for f in data.maps] == ["neck-0001"]
+    assert [v.name for v in data.validation] == ["neck-0003"]
+    assert "1 digital necks" in data.description
+    assert "outlines of woman_59, seed" in data.description
+    changed.tissue_maps.without = ("man_41", "woman_59")
+    with pytest.raises(DataError, match="no tissue map is left without man_41, woman"):
+        map_set.load_map_set(changed, SCANNER, print)

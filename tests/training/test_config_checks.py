@@ -34,6 +34,7 @@ def changed(config, change):
     ("change", "message"),
     [
         ({"contrast.dixon": 1.2}, "contrast.dixon must be from 0 to 1, got 1.2"),
+        ({"contrast.alike": 7}, "contrast.alike must be from 0 to 1, got 7"),
         ({"contrast.unordered": -0.1}, "contrast.unordered must be from 0 to 1"),
         ({"contrast.clip": "often"}, "contrast.clip must be from 0 to 1, got 'often'"),
         ({"contrast.blank_air": float("nan")}, "blank_air must be from 0 to 1"),
@@ -54,6 +55,8 @@ def changed(config, change):
         ({"tissue_maps.seed": None}, "tissue_maps.seed is missing"),
         ({"tissue_maps.anatomies": ("nobody",)}, "'nobody' is unknown; .* standard"),
         ({"tissue_maps.anatomies": "standard"}, "anatomies must be a tuple of names"),
+        ({"tissue_maps.without": "man_41"}, "without must be a tuple of names"),
+        ({"tissue_maps.without": ("man41",)}, "without: 'man41' is unknown; give one"),
         ({"tissue_maps.validation": 0}, "nothing to evaluate on"),
         (
             {"tissue_maps.validation": 0, "eval.train_scans": 2},

@@ -97,6 +97,7 @@ def test_batch_statistics_equal_niftynets(golden, step):
             np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow  # the golden network at full size, twice
 def test_in_network_augmentation_equals_niftynets(golden, step):
     data = np.load(golden / "net_small" / "train_mode_augmented.npz")
     affine = corner_affine(jnp.asarray(data["aug_random_scale"]))

@@ -16,7 +16,7 @@ from cervjax.data.cache import CacheError
 from cervjax.io.files import write_atomically
 from cervjax.phantom.tissue_map import make_tissue_map
 
-_FORMAT = 2  # raise it when `make_tissue_map` gives other necks
+_FORMAT = 3  # raise it when `make_tissue_map` gives other necks
 
 
 class MapFile(NamedTuple):

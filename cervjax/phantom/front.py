@@ -12,7 +12,8 @@ from cervjax.phantom.noise import smooth_tile, tiled
 from cervjax.phantom.subject import Subject
 from cervjax.phantom.tissues import CODES
 
-_BEHIND_MM = 8.0  # y from which on it is the front
+_BEGINS_MM, _FULL_MM = -2.0, 16.0  # y between which the front begins, by lobules
+_RARER = 3.0  # standard deviations less soft tissue where it begins
 _OF_MUSCLE = 0.5  # of what is not fat; the rest is like glands
 _COARSE, _FINE = (7.0, 9.0, 9.0), (4.0, 3.5, 3.5)  # mm along z, half mm along y, x
 
@@ -34,10 +35,12 @@ def fill_front(
     fat = subject.front_fat
     soft = ndtri(fat)
     muscle = ndtri(fat + (1 - fat) * (1 - _OF_MUSCLE))
-    row = int(np.ceil((_BEHIND_MM - first_mm[1]) / step_mm[1]))
+    row = int(np.ceil((_BEGINS_MM - first_mm[1]) / step_mm[1]))
+    y = first_mm[1] + step_mm[1] * np.arange(row, tissue.shape[1])[:, None]
+    rarer = _RARER * np.clip((_FULL_MM - y) / (_FULL_MM - _BEGINS_MM), 0, 1)
     for k, plane in enumerate(tissue):
         part = plane[row:]
         loose = part == CODES["deep fat"]
-        value = tiled(noise, k, *part.shape)
+        value = tiled(noise, k, *part.shape) - rarer
         part[loose & (value > soft)] = CODES["gland"]
         part[loose & (value > muscle)] = CODES["muscle"]

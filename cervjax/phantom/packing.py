@@ -12,7 +12,7 @@ from cervjax.anatomy import MUSCLES
 from cervjax.phantom.subject import Subject
 from cervjax.phantom.tissues import CODES
 
-_FRONT_MM = 5.0  # y from which on vessels and viscera lie between muscles
+_FRONT_MM = -5.0, 15.0  # y between which vessels and viscera come between muscles
 _WIDEST_IN_FRONT_MM = 2.0  # of `closing_mm` there
 _BOX_MM = ((-95.0, 40.0), (-85.0, 85.0))  # y, x: the muscles about the spine
 _MUSCLE = np.isin(np.arange(256), [*(m.label for m in MUSCLES), CODES["muscle"]])
@@ -38,7 +38,7 @@ def pack_muscles(
     )
     y = first_mm[1] + step_mm[1] * np.arange(tissue.shape[1])[box[0], None]
     in_front = min(subject.closing_mm, _WIDEST_IN_FRONT_MM)
-    reach = np.where(y > _FRONT_MM, in_front, subject.closing_mm) / step_mm[1]
+    reach = np.interp(y, _FRONT_MM, (subject.closing_mm, in_front)) / step_mm[1]
     wide = max(round(subject.plane_mm / step_mm[1]), 1)
     fatty = "deep fat" if wide > 1 else "septum"  # a thinner one fills part of a pixel
     plane_code = CODES[fatty if subject.fatty_planes else "fascia"]

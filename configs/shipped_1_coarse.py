@@ -1,4 +1,4 @@
-"""How the weights in the package were trained, stage 1 of 3: coarse voxels.
+"""How the weights in the package were trained, stage 1 of 4: coarse voxels.
 
 Digital necks with contrast drawn anew in every step, on voxels of 1.5 x 1.5 x 4.5 mm;
 many small steps, and a loss that favours small muscles, find where everything is.
@@ -20,6 +20,8 @@ def get_config() -> ConfigDict:
     maps.seed = 4100
     maps.anatomies = ()  # names of people; () draws from all, and mixes of two
     maps.without = ()  # people whose necks, and mixes with them, are left out
+    maps.images = ()  # (outlines, image, voxel of their origin) of real people
+    maps.images_share = 0.2  # of the steps, where there are images
 
     config.contrast = contrast = ConfigDict()
     contrast.dixon = 0.4  # share of true Dixon pairs

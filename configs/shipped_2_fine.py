@@ -1,4 +1,4 @@
-"""How the weights in the package were trained, stage 2 of 3: fine voxels.
+"""How the weights in the package were trained, stage 2 of 4: fine voxels.
 
 Voxels of 1.1 x 1.1 x 3.75 mm, an unbalanced loss that draws outlines where they are,
 and batch norm with the statistics of stage 1: with one window in a batch its own
@@ -23,6 +23,8 @@ def get_config() -> ConfigDict:
     maps.seed = 4100
     maps.anatomies = ()  # names of people; () draws from all, and mixes of two
     maps.without = ()  # people whose necks, and mixes with them, are left out
+    maps.images = ()  # (outlines, image, voxel of their origin) of real people
+    maps.images_share = 0.2  # of the steps, where there are images
 
     config.contrast = contrast = ConfigDict()
     contrast.dixon = 0.4  # share of true Dixon pairs

@@ -1,4 +1,4 @@
-"""How the weights in the package were trained, stage 3 of 3: finer voxels.
+"""How the weights in the package were trained, stage 3 of 4: finer voxels.
 
 Voxels of 1 x 1 x 3 mm and wider windows; all else as in stage 2.
 
@@ -20,6 +20,8 @@ def get_config() -> ConfigDict:
     maps.seed = 4100
     maps.anatomies = ()  # names of people; () draws from all, and mixes of two
     maps.without = ()  # people whose necks, and mixes with them, are left out
+    maps.images = ()  # (outlines, image, voxel of their origin) of real people
+    maps.images_share = 0.2  # of the steps, where there are images
 
     config.contrast = contrast = ConfigDict()
     contrast.dixon = 0.4  # share of true Dixon pairs

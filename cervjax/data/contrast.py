@@ -1,4 +1,4 @@
-"""Scans of digital necks on the device: position, contrast and artefacts at random.
+"""How necks look in scans, drawn on the device: contrast and artefacts at random.
 
 A step of training sees a neck that nobody has scanned before: its tissue map is moved,
 then every tissue's signal is drawn anew, either as a two-point Dixon pair by the
@@ -7,7 +7,6 @@ random and the same in both channels, so that the network learns shapes and not 
 scanner's grey. Pure functions on arrays.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -15,20 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cervjax.anatomy import CLASS_PERMUTATION, LEVEL_CLASSES, MUSCLES
-from cervjax.data.augment_intensity import Intensity, distort, smooth_field
-from cervjax.data.augment_spatial import PerAxis, Size, Warp, nearest, random_index
+from cervjax.anatomy import MUSCLES
+from cervjax.data.augment_intensity import smooth_field
+from cervjax.data.augment_spatial import PerAxis
 from cervjax.phantom.signal import Sequence, fat_weights, water_weights
-from cervjax.phantom.tissue_map import MAP_SPACING_MM
 from cervjax.phantom.tissues import TISSUES, column
-from cervjax.preprocessing.foreground import BRIGHTEST, FOREGROUND_SHARE
 
 _NAMES = list(TISSUES)
 _MUSCLES = np.array(
     [n in ("muscle", "tongue") or n in {str(m.label) for m in MUSCLES} for n in _NAMES]
 )
 _MARROW = np.array([n.startswith("marrow") for n in _NAMES])
-_SUB = 2  # points of a voxel along z that are averaged
+SUB = 2
+"""Points of a voxel along z that are averaged."""
 
 
 class Contrast(NamedTuple):
@@ -60,113 +58,17 @@ class Contrast(NamedTuple):
     blank_air: float = 0.35
 
 
-@dataclass(frozen=True)
-class Scanner:
-    """Scans tissue maps, each once; all settings are static.
-
-    Attributes:
-        window: voxels of a scan along x, y, z.
-        spacing_mm: of its voxels.
-        warp: how necks are moved and deformed.
-        contrast: how signals are drawn.
-        intensity: changes after that.
-    """
-
-    window: Size
-    spacing_mm: PerAxis
-    warp: Warp
-    contrast: Contrast
-    intensity: Intensity
-
-    def __call__(self, key: Array, codes: Array) -> tuple[Array, Array]:
-        """Scans.
-
-        Args:
-            key: one for the batch.
-            codes: uint16 (b, X, Y, Z) of `make_tissue_map`.
-
-        Returns:
-            Image float32 (b, x, y, z, 2), whitened over its foreground, and classes
-            uint8 (b, x, y, z): 1-14 the muscles in their full length, 15-21 the bodies
-            of C2 to T1.
-        """
-        keys = jax.random.split(key, len(codes))
-        return jax.lax.map(lambda sample: self._one(*sample), (keys, codes))
-
-    def _one(self, key: Array, codes: Array) -> tuple[Array, Array]:
-        place, look, change = jax.random.split(key, 3)
-        index, mirrored = _index(place, codes.shape, self)
-        fine = _outside_is_air(nearest(codes, index), index, codes.shape)
-        middle = (index[..., 0::_SUB] + index[..., 1::_SUB]) / _SUB
-        seen = _outside_is_air(nearest(codes, middle), middle, codes.shape)
-        classes = jnp.asarray(_class_table())[seen >> 8]
-        other = jnp.asarray(CLASS_PERMUTATION, jnp.uint8)[classes]
-        classes = jnp.where(mirrored, other, classes)
-        pair = _signal(look, fine, self.contrast)
-        pair = distort(change, pair[None], self.intensity)[0]
-        return whiten_foreground(pair), classes
-
-
-def whiten_foreground(image: Array) -> Array:
-    """Mean 0 and standard deviation 1 over each channel's foreground.
-
-    The same as `cervjax.preprocessing.foreground.whiten_foreground`.
+def of_tissues(key: Array, fine: Array, contrast: Contrast) -> Array:
+    """Magnitudes of a digital neck.
 
     Args:
-        image: (x, y, z, c).
+        key: draws the contrast.
+        fine: uint16 codes (x, y, z * SUB) of `make_tissue_map`.
+        contrast: static.
+
+    Returns:
+        (x, y, z, 2).
     """
-    voxels = {"axis": (0, 1, 2), "keepdims": True}
-    height = image - image.min(**voxels)
-    level = height.mean(**voxels)
-    for _ in range(2):
-        mask = height > FOREGROUND_SHARE * level
-        count = jnp.maximum(mask.sum(**voxels), 1)
-        level = jnp.where(mask, height, 0).sum(**voxels) / count
-    height = jnp.minimum(height, BRIGHTEST * level)
-    away = height - jnp.where(mask, height, 0).sum(**voxels) / count
-    square = jnp.where(mask, away**2, 0).sum(**voxels) / count
-    return away / jnp.maximum(jnp.sqrt(square), 1e-5)
-
-
-def _class_table() -> np.ndarray:
-    """The network's class of each tissue."""
-    table = np.zeros(256, np.uint8)
-    for code, name in enumerate(_NAMES):
-        if name in {str(m.label) for m in MUSCLES}:
-            table[code] = int(name)
-        elif name.startswith("marrow "):
-            table[code] = LEVEL_CLASSES[name.removeprefix("marrow ")]
-    return table
-
-
-def _index(key: Array, shape: tuple[int, ...], scanner: Scanner) -> tuple[Array, Array]:
-    """Where in the map each point of the window is; `_SUB` points a voxel along z."""
-    moves, shifts = jax.random.split(key)
-    x, y, z = scanner.window
-    fine = (x, y, _SUB * z)
-    step = np.array(scanner.spacing_mm) / (1, 1, _SUB)
-    index, mirrored = random_index(moves, fine, tuple(step.tolist()), scanner.warp)
-    shift = jax.random.uniform(shifts, (3,), minval=-1)
-    shift = shift * jnp.array(scanner.contrast.shift_mm)
-    middle = (np.array(fine) - 1) / 2
-    ratio = step / MAP_SPACING_MM
-    base = (np.array(shape) - 1) / 2
-    axes = (3, 1, 1, 1)
-    index = (index - middle.reshape(axes)) * ratio.reshape(axes)
-    middle_of_map = base + shift / np.array(MAP_SPACING_MM)
-    return index + middle_of_map.reshape(axes), mirrored
-
-
-def _outside_is_air(codes: Array, index: Array, shape: tuple[int, ...]) -> Array:
-    """Beside, before and behind the map is air; above and below it goes on."""
-    inside = [
-        (index[axis] > -0.5) & (index[axis] < shape[axis] - 0.5) for axis in (0, 1)
-    ]
-    return jnp.where(inside[0] & inside[1], codes, 0)
-
-
-def _signal(key: Array, fine: Array, contrast: Contrast) -> Array:
-    """Magnitudes (x, y, z, 2) of points (x, y, z * _SUB)."""
     keys = jax.random.split(key, 13)
     is_dixon = jax.random.bernoulli(keys[0], contrast.dixon)
     water_table, fat_level, muscle = _tables(keys[1], is_dixon, contrast)
@@ -201,7 +103,7 @@ def _signal(key: Array, fine: Array, contrast: Contrast) -> Array:
     noise = jnp.where(is_dixon, noise, noise[..., :1])
     pair = jnp.sqrt((pair + noise[0]) ** 2 + noise[1] ** 2)
     # Some scanners blank the air; some images have a floor above zero.
-    is_air = (density[tissue].reshape(*water.shape, _SUB).max(-1) == 0)[..., None]
+    is_air = (density[tissue].reshape(*water.shape, SUB).max(-1) == 0)[..., None]
     blank = jax.random.bernoulli(keys[11], contrast.blank_air)
     pair = jnp.where(blank & is_air, 0.0, pair)
     floor = muscle * jnp.maximum(
@@ -211,6 +113,39 @@ def _signal(key: Array, fine: Array, contrast: Contrast) -> Array:
     top = pair.mean() * jax.random.uniform(keys[9], minval=1.8, maxval=4.5)
     clipped = jax.random.bernoulli(keys[10], contrast.clip)
     return jnp.where(clipped, jnp.minimum(pair, top), pair)
+
+
+def of_image(key: Array, fine: Array, contrast: Contrast) -> Array:
+    """Magnitudes of a real image, its greys changed, the same in both channels.
+
+    Args:
+        key: draws the changes.
+        fine: uint16 codes (x, y, z * SUB) of `make_image_map`.
+        contrast: static.
+
+    Returns:
+        (x, y, z, 2).
+    """
+    keys = jax.random.split(key, 9)
+    grey = _partial(keys[0], (fine & 255).astype(jnp.float32) / 255)
+    muscle = jnp.asarray(_MUSCLES)[jnp.minimum(fine[..., ::SUB] >> 8, len(_NAMES) - 1)]
+    of_muscle = (grey * muscle).sum() / jnp.maximum(muscle.sum(), 1)
+    # Knots lie closer where muscle and what parts muscles are; some curves fall.
+    knots = of_muscle * jnp.array([0, 0.5, 0.8, 1, 1.25, 1.6, 2.4, 8])
+    heights = jnp.array([0, 0.5, 0.8, 1, 1.25, 1.6, 2.4, 3.4])
+    bent = jax.random.uniform(keys[1], maxval=0.4) * jax.random.normal(keys[2], (8,))
+    heights = jnp.maximum(heights + bent * jnp.minimum(heights, 1.2), 0)
+    changed = jax.random.bernoulli(keys[3], 0.6)
+    value = jnp.where(changed, jnp.interp(grey, knots, heights), grey / of_muscle)
+    value = value * jnp.exp(_log_gain(keys[4], grey.shape, contrast))
+    low, high = contrast.snr  # the image has noise of its own
+    snr = 2 * low * (high / low) ** jax.random.uniform(keys[5])
+    noise = jax.random.normal(keys[6], (2, *grey.shape)) / snr
+    value = jnp.sqrt((value + noise[0]) ** 2 + noise[1] ** 2)
+    top = value.mean() * jax.random.uniform(keys[7], minval=1.8, maxval=4.5)
+    clipped = jax.random.bernoulli(keys[8], contrast.clip)
+    value = jnp.where(clipped, jnp.minimum(value, top), value)
+    return jnp.stack([value, value], -1)
 
 
 def _tables(
@@ -248,7 +183,7 @@ def _tables(
 
 def _partial(key: Array, fine: Array) -> Array:
     """Averages the points of a voxel, and blurs in the plane by a random amount."""
-    points = fine.reshape(*fine.shape[:2], -1, _SUB)
+    points = fine.reshape(*fine.shape[:2], -1, SUB)
     value = points.mean(-1)
     side = jax.random.uniform(key, (2,), minval=0.05, maxval=0.27)
     for axis in (0, 1):

@@ -14,8 +14,9 @@ from ml_collections import ConfigDict
 
 from cervjax.anatomy import NUM_CLASSES
 from cervjax.data.cache import DataError, Volume
-from cervjax.data.contrast import Scanner
 from cervjax.data.dataset import TrainSet, cache_folder
+from cervjax.data.image_maps import cache_image_maps
+from cervjax.data.scanner import Scanner
 from cervjax.data.tissue_maps import MapFile, cache_tissue_maps, read_codes
 from cervjax.io.files import write_atomically
 from cervjax.phantom.atlas import anatomy_names
@@ -58,13 +59,32 @@ def load_map_set(
             f"no tissue map is left without {', '.join(m.without)}; leave fewer people "
             "out, or raise config.tissue_maps.count"
         )
+    images = cache_image_maps(
+        [i for i in m.get("images", ()) if i[0] not in m.without], folder / "image-maps"
+    )
+    train += _repeated(images, m.get("images_share", 0.0), len(train))
     known = [n for n in m.anatomies or anatomy_names() if n not in m.without]
     names = ", ".join(known)
     description = (
         f"{len(train)} digital necks with contrast drawn at random (cervjax phantom, "
-        f"outlines of {names}, seed {m.seed}); no image of a patient"
+        f"outlines of {names}, seed {m.seed}); "
+        + _of_images([f.name for f in images], m.get("images_share", 0.0))
     )
     return TrainSet([], scans, recipe, description, train)
+
+
+def _repeated(images: list[MapFile], share: float, others: int) -> tuple[MapFile, ...]:
+    """Each image so often that all together are ``share`` of a training set."""
+    if not images:
+        return ()
+    times = max(round(others * share / (1 - share) / len(images)), 1)
+    return tuple(images) * times
+
+
+def _of_images(names: list[str], share: float) -> str:
+    if not names:
+        return "no image of a person"
+    return f"{share:.0%} of the steps on real images ({', '.join(names)})"
 
 
 def _scanned(file: MapFile, scanner: Scanner, folder: Path) -> Volume:

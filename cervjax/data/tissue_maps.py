@@ -27,12 +27,14 @@ class MapFile(NamedTuple):
         path: .npy file, uint16 (x, y, z).
         sha256: of what determines it.
         people: whose outlines it was deformed from, one or two names.
+        is_image: the low byte is a real image's grey, of `make_image_map`.
     """
 
     name: str
     path: Path
     sha256: str
     people: tuple[str, ...] = ()
+    is_image: bool = False
 
 
 def cache_tissue_maps(
@@ -93,7 +95,8 @@ def map_batches(
     """Endless batches of whole maps in a random order.
 
     Returns:
-        Batches ``{"codes": uint16 (b, x, y, z)}``; iterators save and resume.
+        Batches ``{"codes": uint16 (b, x, y, z), "is_image": bool (b,)}``; iterators
+        save and resume.
     """
     drawn = grain.MapDataset.source(list(maps)).seed(seed).shuffle().repeat().map(_read)
     batches = drawn[shard[0] :: shard[1]].batch(batch_size, drop_remainder=True)
@@ -112,7 +115,7 @@ def _people(path: Path) -> tuple[str, ...]:
 
 
 def _read(file: MapFile) -> dict[str, np.ndarray]:
-    return {"codes": read_codes(file)}
+    return {"codes": read_codes(file), "is_image": np.array(file.is_image)}
 
 
 def _write(place: Path, seed: int, anatomies: tuple[str, ...], index: int) -> str:

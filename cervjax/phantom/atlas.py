@@ -43,6 +43,7 @@ class Anatomy:
         borders_mm: ``(8,)`` z of the levels' borders from above: top of C2, then the
             middle of each disc from C2/3 to T1/2.
         filled: what was missing in the file and taken from the standard one.
+        traced_mm: lowest and highest z of the file's outlines; 0, 0 for a mix.
         who: one line about the person; empty for a mix.
         traced: one line about what the file holds; empty for a mix.
         sha256: of a user's file; empty for packaged ones and mixes.
@@ -52,6 +53,7 @@ class Anatomy:
     structures: tuple[Structure, ...]
     borders_mm: np.ndarray
     filled: tuple[str, ...] = ()
+    traced_mm: tuple[float, float] = (0.0, 0.0)
     who: str = ""
     traced: str = ""
     sha256: str = ""
@@ -165,17 +167,23 @@ def _completed(path: Path, digest: str) -> Anatomy:
         whole.structures,
         whole.borders_mm,
         whole.filled,
+        _traced_mm(outlines),
         outlines.who,
         _traced(outlines),
         digest,
     )
 
 
-def _traced(outlines: Outlines) -> str:
+def _traced_mm(outlines: Outlines) -> tuple[float, float]:
     z = next(s.z_mm for s in outlines.structures if s.name == "body_outline")
+    return float(z[0]), float(z[-1])
+
+
+def _traced(outlines: Outlines) -> str:
+    low, high = _traced_mm(outlines)
     levels = ", ".join(outlines.levels_mm)
     number = len(outlines.structures)
-    return f"{number} structures from {z[0]:.0f} to {z[-1]:.0f} mm of C5; {levels}"
+    return f"{number} structures from {low:.0f} to {high:.0f} mm of C5; {levels}"
 
 
 @cache
@@ -191,4 +199,6 @@ def _standard() -> Anatomy:
     discs = [outlines.discs_mm[d] for d in _DISCS]
     top = 2 * outlines.levels_mm["C2"] - discs[0] + 2.0  # the dens reaches higher
     borders, traced = np.array([top, *discs]), _traced(outlines)
-    return Anatomy(STANDARD, tuple(ends), borders, (), outlines.who, traced)
+    return Anatomy(
+        STANDARD, tuple(ends), borders, (), _traced_mm(outlines), outlines.who, traced
+    )

@@ -67,6 +67,17 @@ def build_body(subject: Subject, anatomy: Anatomy) -> Body:
     return Body(tissue, _FIRST_MM, STEP_MM)
 
 
+def paint_outlines(anatomy: Anatomy) -> Body:
+    """A person's own outlines, neither deformed nor packed."""
+    z = _FIRST_MM[0] + STEP_MM[0] * np.arange(_SHAPE[0])
+    tissue = np.zeros(_SHAPE, np.uint8)
+    for s in anatomy.structures:
+        planes, xy = s.at(z)
+        over = _LOOSE if s.yields else (_WITHIN if s.order > _FAT else None)
+        paint(tissue, planes, xy, CODES[_tissue_name(s.name, s.tissue)], over)
+    return Body(tissue, _FIRST_MM, STEP_MM)
+
+
 def _gain_by_packing(
     subject: Subject, anatomy: Anatomy, z_mm: np.ndarray
 ) -> np.ndarray:

@@ -21,8 +21,8 @@ from cervjax.phantom.sampling import Lookup
 from cervjax.phantom.subject import Subject, draw_subject
 
 MAP_SPACING_MM = (0.8, 0.8, 1.25)
-_SHAPE = (232, 216, 112)
-_CENTRE_MM = np.array([0.0, -8.0, 0.0])
+MAP_SHAPE = (232, 216, 112)
+MAP_CENTRE_MM = np.array([0.0, -8.0, 0.0])
 _PATHOLOGY = 0.3
 
 
@@ -66,8 +66,8 @@ def _codes(subject: Subject, anatomy: Anatomy) -> np.ndarray:
     )
     fine = (body.tissue.astype(np.uint16) << 8) | fraction
     affine = np.diag([*MAP_SPACING_MM, 1.0])
-    affine[:3, 3] = _CENTRE_MM - (np.array(_SHAPE) - 1) / 2 * MAP_SPACING_MM
+    affine[:3, 3] = MAP_CENTRE_MM - (np.array(MAP_SHAPE) - 1) / 2 * MAP_SPACING_MM
     look = Lookup(fine, body, upright(subject, anatomy), affine)
-    x, y = np.arange(_SHAPE[0]), np.arange(_SHAPE[1])
-    planes = [look(k, y, x).T for k in range(_SHAPE[2])]
+    x, y = np.arange(MAP_SHAPE[0]), np.arange(MAP_SHAPE[1])
+    planes = [look(k, y, x).T for k in range(MAP_SHAPE[2])]
     return np.stack(planes, -1)

@@ -41,6 +41,7 @@ _OF_MAPS = {
 }
 _OPTIONAL = {
     "contrast": Contrast._fields,
+    "tissue_maps": ["images", "images_share"],
     "model": ["classes"],
     "train": ["fixed_statistics"],
 }

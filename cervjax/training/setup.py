@@ -14,8 +14,9 @@ from ml_collections import ConfigDict
 
 from cervjax.data.augment_intensity import Intensity, distort, distort_some
 from cervjax.data.augment_spatial import Warp, warp
-from cervjax.data.contrast import Contrast, Scanner
+from cervjax.data.contrast import Contrast
 from cervjax.data.dataset import TrainSet
+from cervjax.data.scanner import Scanner
 from cervjax.data.tissue_maps import map_batches
 from cervjax.data.windows import Cut, windows
 from cervjax.model.dense_vnet import DenseVNet
@@ -78,7 +79,9 @@ def make_augment(config: ConfigDict) -> Augment:
     """``(key, batch)`` to the windows the network sees."""
     if "tissue_maps" in config:
         scanner = make_scanner(config)
-        return lambda key, batch: scanner(key, batch["codes"])
+        if not config.tissue_maps.get("images"):
+            return lambda key, batch: scanner(key, batch["codes"])
+        return lambda key, batch: scanner(key, batch["codes"], batch["is_image"])
     a, other = config.augment, config.domain_randomisation
     settings = Warp(**{k: _plain(a[k]) for k in Warp._fields})
     usual, random = (

@@ -9,7 +9,8 @@ import pytest
 from cervjax.anatomy import CLASS_PERMUTATION, LEVEL_CLASSES
 from cervjax.data.augment_intensity import Intensity
 from cervjax.data.augment_spatial import Warp
-from cervjax.data.contrast import Contrast, Scanner
+from cervjax.data.contrast import Contrast
+from cervjax.data.scanner import Scanner
 from cervjax.phantom.tissue_map import MAP_SPACING_MM
 from cervjax.phantom.tissues import CODES
 
@@ -54,6 +55,7 @@ RANDOM = Scanner(
     PLAIN._replace(dixon=0.0, unordered=1.0),
     Intensity(),
 )
+PICTURES = Scanner(WINDOW, FINE, STILL, PLAIN, Intensity())
 FAR = Scanner(
     WINDOW, (1.6, 1.6, 2.5), STILL, PLAIN._replace(shift_mm=(60.0, 0, 0)), Intensity()
 )
@@ -113,3 +115,17 @@ def test_windows_may_lie_beside_the_neck_and_see_air_there(codes):
     assert min(seen) == 0
     fine = (scan(codes, 0, DIXON)[1] == 9).sum()
     assert abs(max(seen) / fine - 1 / 4) < 0.06  # voxels are four times as large
+
+
+def test_an_image_keeps_its_own_greys(codes):
+    """The low byte is seen as it is, but for gain and curve, in both channels."""
+    image = codes.copy()
+    image[0] = (codes[0] & 0xFF00) | 40
+    image[0, 20:30, 20:28] = code("9") | 120
+    seen, classes = jax.jit(PICTURES)(jax.random.key(0), image, np.array([True]))
+    _, expected = scan(codes, 0, DIXON)
+    np.testing.assert_array_equal(classes, expected)
+    seen = np.asarray(seen)
+    np.testing.assert_array_equal(seen[..., 0], seen[..., 1])
+    inside = seen[0, 22:28, 22:26, 2:6, 0]
+    assert np.abs(inside - np.median(seen)).mean() > 1

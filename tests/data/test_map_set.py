@@ -9,7 +9,8 @@ from cervjax.data import map_set, tissue_maps
 from cervjax.data.augment_intensity import Intensity
 from cervjax.data.augment_spatial import Warp
 from cervjax.data.cache import DataError
-from cervjax.data.contrast import Contrast, Scanner
+from cervjax.data.contrast import Contrast
+from cervjax.data.scanner import Scanner
 
 STILL = Warp(
     mirror=False,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import LANDMARKS
 
-from cervjax.data.contrast import whiten_foreground as on_device
+from cervjax.data.scanner import whiten_foreground as on_device
 from cervjax.preprocessing.foreground import (
     MARGIN_MM,
     body_box,

@@ -57,7 +57,7 @@ class Scanner:
         """
         keys = jax.random.split(key, len(codes))
         if is_image is None:
-            return jax.lax.map(lambda s: self._one(*s, None), (keys, codes))
+            return jax.lax.map(lambda s: self._one(s[0], s[1], None), (keys, codes))
         return jax.lax.map(lambda s: self._one(*s), (keys, codes, is_image))
 
     def _one(

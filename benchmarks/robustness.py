@@ -3,10 +3,11 @@
     python benchmarks/robustness.py -o runs/robustness --subjects 3
     python benchmarks/robustness.py -o runs/r --weights runs/a --only thickness swap
 
-Digital necks of the clinical tier that no training saw (seed 7000), the same subjects
-in every row. Prints a Markdown table: mean Dice over scans and muscles, mean volume
-ratio, mean and largest absolute MFI error (predicted against true mask, same images),
-Dice of the worst muscle. Accuracy on phantoms, not on patients.
+Digital necks of the clinical tier that no training saw (seed 7000), their outlines
+drawn over all packaged people, the same subjects in every row. Prints a Markdown table:
+mean Dice over scans and muscles, mean volume ratio, mean and largest absolute MFI error
+(predicted against true mask, same images), Dice of the worst muscle. Accuracy on
+phantoms, not on patients.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from cervjax.evaluation.comparison import compare
 from cervjax.evaluation.pairs import find_pairs
 from cervjax.evaluation.tables import by_muscle, column
 from cervjax.io.nifti import write_volume
-from cervjax.phantom.atlas import load_anatomy
+from cervjax.phantom.atlas import draw_anatomy
 from cervjax.phantom.dataset import subject_of
 from cervjax.phantom.neck import build_neck
 from cervjax.phantom.protocol import TIERS, Tier
@@ -114,8 +115,9 @@ def write_scans(folder: Path, condition: Condition, subjects: list[Subject]) -> 
         if (folder / f"{subject.name}_dseg.nii.gz").exists():
             continue
         folder.mkdir(parents=True, exist_ok=True)
+        person = draw_anatomy(np.random.default_rng([*subject.seed, 8]))
         scan: DigitalScan = make_scan(
-            build_neck(subject, load_anatomy()),
+            build_neck(subject, person),
             condition.tier,
             (*subject.seed, 5, 1),
             swap=condition.swap or None,

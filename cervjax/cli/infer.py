@@ -58,7 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="calibrated values beside the raw ones",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="compute results again"
+        "--overwrite",
+        action="store_true",
+        help="compute results again; masks that were edited are kept and measured",
+    )
+    parser.add_argument(
+        "--discard-edits",
+        action="store_true",
+        help="draw masks again that were edited since they were written",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the pairing only")
 
@@ -163,6 +170,7 @@ def run(args: argparse.Namespace) -> int:
             method,
             args.output,
             overwrite=args.overwrite,
+            discard_edits=args.discard_edits,
             listener=listener,
         )
     done = len(scans) + len(problems) - len(failures)

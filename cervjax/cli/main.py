@@ -25,6 +25,7 @@ from cervjax.cli import (
     infer,
     info,
     landmarks,
+    measure,
     phantom,
     train,
 )
@@ -32,6 +33,7 @@ from cervjax.cli.flags import INTERRUPTED, NOT_STARTED, extra_with
 
 COMMANDS = {
     "infer": infer,
+    "measure": measure,
     "evaluate": evaluate,
     "cohort": cohort,
     "figures": figures,

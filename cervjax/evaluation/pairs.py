@@ -1,12 +1,11 @@
 """Masks and reference masks of the same scans, found by the names of their files."""
 
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from cervjax.io.filenames import MASK, NIFTI
 from cervjax.io.labels import find_labelled
+from cervjax.io.masks import masks_by_name
 from cervjax.io.pairing import find_scans
 from cervjax.io.scans import Scan
 
@@ -87,19 +86,7 @@ def find_masks(folder: Path) -> dict[str, Path]:
     Raises:
         ValueError: not a folder, no NIfTI file in it, or two masks of one name.
     """
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: not a folder; give the folder of the masks")
-    stems: dict[Path, str] = {}
-    for path in sorted(folder.rglob("*")):
-        match = NIFTI.fullmatch(path.name)
-        if match and path.is_file():
-            stems[path] = match["stem"]
-    ended = {p: m["name"] for p, s in stems.items() if (m := MASK.fullmatch(s))}
-    by_name: defaultdict[str, list[Path]] = defaultdict(list)
-    for path, name in (ended or stems).items():
-        by_name[name].append(path)
-    if not by_name:
-        raise ValueError(f"{folder}: no NIfTI file in it; give the folder of the masks")
+    by_name = masks_by_name(folder)
     for name, paths in by_name.items():
         if len(paths) > 1:
             raise ValueError(

@@ -13,6 +13,7 @@ from jax import Array
 from jaxtyping import Real
 
 from cervjax.inference.method import Method
+from cervjax.inference.origin import Origin
 from cervjax.inference.result import Result, Segmented, Source, as_table
 from cervjax.inference.result import measured as measured_result
 from cervjax.inference.segment import prepare_images, segment_prepared
@@ -84,8 +85,9 @@ def segment(
         on_compiled=lambda: watch.begin("network"),
     )
     told = [*images.warnings, *warnings]
-    segmented = Segmented(found, executed, told, watch.stop())
-    return measured_result(source, images, segmented, method)
+    origin = Origin.of_network(method, executed, source.sha256)
+    segmented = Segmented(found, origin, told, watch.stop())
+    return measured_result(source, images, segmented, method.calibration)
 
 
 def measure(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
-from cervjax.inference import results
+from cervjax.inference.sidecar import Identity, plain
 from cervjax.inference.types import Settings
 from cervjax.measurement.calibration import Calibration
 from cervjax.model.weights import Weights
@@ -58,10 +58,10 @@ class Method:
             weights, recipe, Settings.of_card(weights.card, **given), calibration
         )
 
-    def identity(self, inputs_sha256: Mapping[str, str]) -> results.Identity:
+    def identity(self, inputs_sha256: Mapping[str, str]) -> Identity:
         """What a result of this method depends on, beside images of these digests."""
         settings = self.settings.effective() | {"recipe": asdict(self.recipe)}
         if self.calibration is not None:
             settings["calibration_sha256"] = self.calibration.sha256
         digest = self.weights.sha256
-        return results.Identity(inputs_sha256, digest, results.plain(settings))
+        return Identity(inputs_sha256, digest, plain(settings))

@@ -1,9 +1,6 @@
 """Many scans: overlapped, each alone in its failure, finished ones kept."""
 
-import errno
-import sys
 import threading
-import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,61 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from cervjax.inference import results
+from cervjax.inference.failures import DISK_FULL, Failure, Listener, failure_of
+from cervjax.inference.given import edited_mask
 from cervjax.inference.levels import levels_line
 from cervjax.inference.method import Method
-from cervjax.inference.result import Segmented, Source, measured
+from cervjax.inference.origin import Origin
+from cervjax.inference.result import Result, Segmented, Source, measured
 from cervjax.inference.segment import prepare_images, segment_prepared
 from cervjax.inference.stages import Stopwatch
 from cervjax.io.dixon import DixonImages, read_scan
 from cervjax.io.files import sha256_of_file
 from cervjax.io.scans import Problem, Scan
 from cervjax.preprocessing.pipeline import Prepared
-
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A scan without a result.
-
-    Attributes:
-        scan: its name.
-        files: its files, separated by semicolons.
-        error: what is wrong and what to do.
-        details: the traceback, where an exception was raised.
-    """
-
-    scan: str
-    files: str
-    error: str
-    details: str = ""
-
-    def row(self) -> dict[str, str]:
-        """The row of ``failures.csv``."""
-        return {"scan": self.scan, "files": self.files, "error": self.error}
-
-
-def _print_failure(failure: Failure) -> None:
-    print(f"FAILED {failure.scan}: {failure.error}", file=sys.stderr, flush=True)
-
-
-@dataclass(frozen=True)
-class Listener:
-    """What is called while scans are segmented.
-
-    Attributes:
-        log: with a line for the user.
-        on_failure: with each scan that has no result.
-        on_stage: with a scan's name and one of `stages.STAGES` that begins; called from
-            several threads.
-        on_finished: with a scan's name and the seconds of its stages, none if it was
-            skipped or has failed.
-    """
-
-    log: Callable[[str], object] = print
-    on_failure: Callable[[Failure], object] = _print_failure
-    on_stage: Callable[[str, str], object] = lambda name, stage: None
-    on_finished: Callable[[str, Mapping[str, float]], object] = lambda name, s: None
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +61,7 @@ def segment_scans(
     out: Path,
     *,
     overwrite: bool = False,
+    discard_edits: bool = False,
     listener: Listener = Listener(),  # noqa: B008  frozen
 ) -> list[Failure]:
     """Segments and measures scans one after the other into a folder.
@@ -125,7 +80,9 @@ def segment_scans(
         problems: what was found not to be a scan; becomes failures.
         method: weights, preprocessing, settings, calibration.
         out: results folder; must exist.
-        overwrite: compute scans again that have a result.
+        overwrite: compute scans again that have a result. A mask that was edited is
+            kept and measured.
+        discard_edits: draw such masks again, too.
         listener: what is told.
 
     Returns:
@@ -145,12 +102,12 @@ def segment_scans(
         failures.append(failure)
         listener.on_failure(failure)
         if tried and overwrite:
-            results.discard(out, failure.scan)
+            results.discard(out, failure.scan, failure.error)
         elif tried:
             results.mark_failed(out, failure.scan, failure.error)
 
     full = threading.Event()
-    work = _Stages(method, out, overwrite, listener.on_stage)
+    work = _Stages(method, out, overwrite, discard_edits, listener.on_stage)
     try:
         for p in problems:
             files = "; ".join(map(str, p.files))
@@ -162,7 +119,7 @@ def segment_scans(
             for scan, outcome in zip(scans, written, strict=True):
                 if isinstance(outcome, Exception):
                     tried = not isinstance(outcome, _NotTriedError)
-                    fail(_failure(scan, outcome), tried=tried)
+                    fail(failure_of(scan, outcome), tried=tried)
                     listener.on_finished(scan.name, {})
                 else:
                     for line in outcome.lines:
@@ -182,33 +139,43 @@ class _Stages:
     method: Method
     out: Path
     overwrite: bool
+    discard_edits: bool
     on_stage: Callable[[str, str], object]
 
-    def read(self, scan: Scan) -> _Read | _Outcome:
+    def read(self, scan: Scan) -> _Read | _Drawn | _Outcome:
         """Reads and prepares a scan, unless it has its result."""
         watch = self._watch(scan.name)
         watch.begin("read")
         digests = {role: sha256_of_file(p) for role, p in scan.files.items()}
-        notice = ""
-        if not self.overwrite:
-            identity = self.method.identity(digests)
-            done, notice = results.look_up(self.out, scan.name, identity)
-            if done:
-                return _Outcome((notice,), {})
+        found = results.look_up(
+            self.out,
+            scan.name,
+            self.method.identity(digests),
+            overwrite=self.overwrite,
+            discard_edits=self.discard_edits,
+        )
+        if found.done:
+            return _Outcome((found.notice,), {})
         files = {role: str(path) for role, path in scan.files.items()}
         settings = self.method.settings
         images = read_scan(scan, measure_on=settings.measure_on)
+        source = Source(scan.name, files, digests)
+        if found.edited is not None:
+            told = [found.notice, *images.warnings]
+            drawn = edited_mask(self.out, source, images, found.edited, self.method)
+            segmented = Segmented(*drawn, told, watch.stop())
+            return _Drawn(source, images, segmented)
         watch.begin("prepare")
         prepared = prepare_images(images, self.method.recipe, settings)
-        seconds = watch.stop()
-        source = Source(scan.name, files, digests)
-        return _Read(source, images, prepared, seconds, notice)
+        return _Read(source, images, prepared, watch.stop(), found.notice)
 
     def _watch(self, name: str) -> Stopwatch:
         return Stopwatch(lambda stage: self.on_stage(name, stage))
 
-    def draw(self, scan: _Read) -> _Drawn:
-        """Runs the network."""
+    def draw(self, scan: _Read | _Drawn) -> _Drawn:
+        """Runs the network, unless there is an edited mask."""
+        if isinstance(scan, _Drawn):
+            return scan
         watch = self._watch(scan.source.name)
         watch.begin("compile")
         found, executed, warnings = segment_prepared(
@@ -222,17 +189,22 @@ class _Stages:
         seconds = scan.seconds | watch.stop()
         notices = [scan.notice] if scan.notice else []
         told = [*notices, *scan.images.warnings, *warnings]
-        segmented = Segmented(found, executed, told, seconds)
+        origin = Origin.of_network(self.method, executed, scan.source.sha256)
+        segmented = Segmented(found, origin, told, seconds)
         return _Drawn(scan.source, scan.images, segmented)
 
     def write(self, scan: _Drawn) -> _Outcome:
         """Measures and writes."""
         self.on_stage(scan.source.name, "measure")
-        result = measured(scan.source, scan.images, scan.segmented, self.method)
+        calibration = self.method.calibration
+        result = measured(scan.source, scan.images, scan.segmented, calibration)
         self.on_stage(scan.source.name, "write")
-        seconds = {**result.seconds, "write": result.write(self.out)}
+        seconds = {**result.seconds, "write": self._written(result)}
         levels = () if result.levels is None else (levels_line(result.levels),)
         return _Outcome((*levels, *result.warnings), seconds)
+
+    def _written(self, result: Result) -> float:
+        return result.write(self.out, discard_edits=self.discard_edits)
 
 
 def _caught(stage: Callable[[Any], Any], full: threading.Event) -> Callable[[Any], Any]:
@@ -250,7 +222,7 @@ def _caught(stage: Callable[[Any], Any], full: threading.Event) -> Callable[[Any
         try:
             return stage(value)
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
                 full.set()
             return error
 
@@ -266,21 +238,3 @@ def _overlapped(pool: Executor, stage: Callable, values: Iterable) -> Iterator:
             yield now.result()
     if ahead is not None:
         yield ahead.result()
-
-
-def _failure(scan: Scan, error: Exception) -> Failure:
-    files = "; ".join(map(str, scan.files.values()))
-    details = "".join(traceback.format_exception(error))
-    return Failure(scan.name, files, _explain(error), details)
-
-
-def _explain(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in _DISK_FULL:
-        return f"the disk is full ({error.filename}); free some space and run again"
-    if isinstance(error, ValueError):
-        return str(error)
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        return (
-            f"out of memory ({error}); use --mode sliding_window or a smaller --window"
-        )
-    return f"unexpected {type(error).__name__}: {error}"

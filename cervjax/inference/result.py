@@ -14,19 +14,15 @@ from jaxtyping import Float, Float32, UInt8
 
 from cervjax.about import NOTICE, __version__
 from cervjax.figures.quality import qc_figure, save_png
-from cervjax.inference import results
+from cervjax.inference import results, sidecar
 from cervjax.inference.levels import Level, levels_found
-from cervjax.inference.memory import device_name
-from cervjax.inference.method import Method
-from cervjax.inference.types import Segmentation, Settings
+from cervjax.inference.origin import Origin, versions
+from cervjax.inference.types import Segmentation
 from cervjax.io.dixon import DixonImages, exchange_warnings
 from cervjax.io.files import sha256_of_file
-from cervjax.io.nifti import to_stored_orientation, write_labels
-from cervjax.measurement.calibration import calibrated
+from cervjax.io.nifti import labels_file, to_stored_orientation
+from cervjax.measurement.calibration import Calibration, calibrated
 from cervjax.measurement.scan import Rows, label_warnings, measure_scan
-
-SHA256_SHOWN = 12
-"""Digits of the weights' SHA-256 in the tables."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +42,7 @@ class Result:
         source: the scan's name and files.
         images: the scan, in RAS.
         segmentation: labels and confidence, in RAS.
-        method: what was wanted.
-        executed: the settings that were run, others where memory was short.
+        origin: who drew the labels, and how.
         rows: per muscle, as in ``measurements.csv``.
         slice_rows: per muscle and slice, as in ``measurements_slices.csv``.
         warnings: what a reader of the numbers should know.
@@ -57,8 +52,7 @@ class Result:
     source: Source
     images: DixonImages
     segmentation: Segmentation
-    method: Method
-    executed: Settings
+    origin: Origin
     rows: Rows
     slice_rows: Rows
     warnings: tuple[str, ...]
@@ -112,11 +106,12 @@ class Result:
             out: folder, made if need be; a result of the same scan is replaced.
 
         Raises:
-            ResultError: it holds results of other weights, settings or versions.
+            ResultError: it holds results of other weights, settings or versions, or a
+                mask of this name that was not written by cervjax, or edited since.
         """
         out, name = Path(out), self.source.name
         out.mkdir(parents=True, exist_ok=True)
-        identity = self.method.identity(self.source.sha256)
+        identity = self.origin.identity
         results.check_folder(out, identity, replaced=[name])
         self.write(out)
         results.write_label_tables(out)
@@ -124,23 +119,39 @@ class Result:
         if not (out / results.FAILURES).exists():
             results.write_failures(out, [])
 
-    def write(self, out: Path) -> float:
+    def write(self, out: Path, *, discard_edits: bool = False) -> float:
         """Writes mask and picture, then the side-car, which marks them as complete.
+
+        Args:
+            out: folder.
+            discard_edits: replace a mask that was edited.
 
         Returns:
             The seconds that took.
+
+        Raises:
+            ResultError: a mask is there that must not be replaced.
         """
         started = time.perf_counter()
-        files = results.paths(out, self.source.name)
-        files.sidecar.unlink(missing_ok=True)
-        write_labels(files.labels, self.segmentation.labels, self.images.grid)
+        files = sidecar.paths(out, self.source.name)
+        digests = {}
+        if self.origin.mask is None or self.origin.mask.resolve() != (
+            files.labels.resolve()
+        ):
+            content = labels_file(self.segmentation.labels, self.images.grid)
+            results.replace_mask(
+                out, self.source.name, content, discard_edits=discard_edits
+            )
+            digests[files.labels.name] = sha256_of_file(files.labels)
+        elif self.origin.mask_source == results.EDITED:
+            digests[files.labels.name] = sha256_of_file(files.labels)
         save_png(self.figure(), files.qc)
-        digests = {p.name: sha256_of_file(p) for p in (files.labels, files.qc)}
+        digests[files.qc.name] = sha256_of_file(files.qc)
         seconds = {**self.seconds, "write": time.perf_counter() - started}
-        content = self._sidecar(digests) | {
+        written = self._sidecar(digests) | {
             "Seconds": {stage: round(s, 3) for stage, s in seconds.items()}
         }
-        results.write_sidecar(out, self.source.name, content)
+        sidecar.write_sidecar(out, self.source.name, written)
         return seconds["write"]
 
     def figure(self):
@@ -161,15 +172,13 @@ class Result:
         return {
             "Description": "14 neck muscles of Weber et al. 2021 (Table 1)",
             "Limits": NOTICE,
-            "GeneratedBy": [{"Name": "cervjax", "Version": __version__, **_versions()}],
+            "GeneratedBy": [{"Name": "cervjax", "Version": __version__, **versions()}],
             "Scan": self.source.name,
             "Sources": self.source.files,
             "FatWaterSource": self.images.fat_water.source,
-            "Identity": asdict(self.method.identity(self.source.sha256)),
-            "Executed": self.executed.effective(),
+            "Identity": asdict(self.origin.identity),
             "Files": files,
-            "ModelCard": asdict(self.method.weights.card),
-            "Device": device_name(),
+            **self.origin.sidecar(),
             "Warnings": self.warnings,
             "Levels": None if levels is None else [v._asdict() for v in levels],
             "Measurements": self.rows,
@@ -199,54 +208,55 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class Segmented:
-    """What the network found in a scan, to be measured.
+    """What was found in a scan, to be measured.
 
     Attributes:
         found: labels and confidence, in RAS.
-        executed: the settings that were run.
+        origin: who drew them.
         warnings: of images and network.
         seconds: by stage.
     """
 
     found: Segmentation
-    executed: Settings
+    origin: Origin
     warnings: Sequence[str]
     seconds: Mapping[str, float]
 
 
 def measured(
-    source: Source, images: DixonImages, segmented: Segmented, method: Method
+    source: Source,
+    images: DixonImages,
+    segmented: Segmented,
+    calibration: Calibration | None = None,
 ) -> Result:
-    """Measures what the network found.
+    """Measures what was found.
 
     Raises:
         ValueError: as `measure_scan`.
     """
     started = time.perf_counter()
     found = segmented.found
-    rows, slices = measure_scan(found.labels, images, found.confidence)
+    confidence = found.confidence if segmented.origin.mask is None else None
+    rows, slices = measure_scan(found.labels, images, confidence)
     warnings = (
         *segmented.warnings,
         *exchange_warnings(found.labels, images),
         *label_warnings(found.labels, rows),
     )
-    if method.calibration is not None:
-        rows = calibrated(rows, method.calibration)
+    if calibration is not None:
+        rows = calibrated(rows, calibration)
     scan = {"scan": source.name}
     verdict = found.verdict
     origin = {
         "verdict": "" if verdict is None else verdict.familiarity,
-        "mode": segmented.executed.mode,
-        "weights_sha256": method.weights.sha256[:SHA256_SHOWN],
-        "cervjax_version": __version__,
+        **segmented.origin.columns(),
     }
     fat_water = {"fat_water_source": images.fat_water.source}
     return Result(
         source,
         images,
         found,
-        method,
-        segmented.executed,
+        segmented.origin,
         [scan | row | fat_water | origin for row in rows],
         [scan | row | origin for row in slices],
         warnings,
@@ -261,9 +271,3 @@ def as_table(rows: Rows) -> Any:
     except ImportError:
         return rows
     return pandas.DataFrame(rows)
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("jax", "nibabel", "numpy", "scipy")}

@@ -1,52 +1,44 @@
 """A folder of results: masks, side-cars, tables, failures, label tables.
 
-A scan's side-car is written last and marks its result as complete; the tables are
-rebuilt from the side-cars, so that no interruption can make them disagree. All rows of
-a table come from the same weights, settings and version of cervjax.
+The tables are rebuilt from the side-cars, so that no interruption can make them
+disagree. All rows of a table come from the same weights, settings and version of
+cervjax. Masks that cervjax did not write, or that were changed since, are never
+replaced.
 """
 
 import contextlib
-import json
-import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from cervjax.about import __version__
 from cervjax.anatomy import itksnap_labels, slicer_colors
+from cervjax.inference.sidecar import (
+    DamagedError,
+    Identity,
+    Paths,
+    UnfinishedError,
+    differences,
+    paths,
+    read_sidecar,
+    sidecars,
+    write_provisional,
+    write_sidecar,
+)
 from cervjax.io.files import sha256_of_file, write_atomically
 from cervjax.io.tables import write_rows
 
 MEASUREMENTS = "measurements.csv"
 SLICES = "measurements_slices.csv"
 FAILURES = "failures.csv"
-_SIDECAR_SUFFIX = "_dseg.json"
-_PARTS = {
-    "Scan": str,
-    "Identity": dict,
-    "Executed": dict,
-    "Files": dict,
-    "Measurements": list,
-    "SliceMeasurements": list,
-}
-"""What a complete side-car has, and of which type."""
+EDITED = "edited"
+"""What a side-car's ``MaskSource`` is where somebody changed the mask."""
+
+MaskState = Literal["absent", "ours", "edited", "foreign", "unknown"]
 
 
 class ResultError(ValueError):
     """A result is there that this run must not touch."""
-
-
-class DamagedError(ValueError):
-    """A side-car that cannot be read as one."""
-
-
-class Paths(NamedTuple):
-    """The files of one scan's result."""
-
-    labels: Path
-    sidecar: Path
-    qc: Path
 
 
 class Found(NamedTuple):
@@ -55,40 +47,13 @@ class Found(NamedTuple):
     Attributes:
         done: there is a result, and it is what this run would compute.
         notice: a line for the user, or nothing.
+        edited: the side-car of a mask that was changed by hand and is to be measured as
+            it is, or None.
     """
 
     done: bool
     notice: str
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What a result depends on.
-
-    Settings are those that were wanted. Where memory was short, a sliding window may
-    have been run instead: such a result is kept, with a notice, until ``--overwrite``,
-    so that a rerun never changes numbers because other programs ended meanwhile.
-
-    Attributes:
-        inputs_sha256: of each image, by role.
-        weights_sha256: of the weights.
-        settings: those the result depends on, preprocessing and calibration included.
-        cervjax_version: of the program.
-    """
-
-    inputs_sha256: Mapping[str, str]
-    weights_sha256: str
-    settings: Mapping[str, Any]
-    cervjax_version: str = __version__
-
-
-def paths(out: Path, name: str) -> Paths:
-    """Names of a scan's result files."""
-    return Paths(
-        out / f"{name}_dseg.nii.gz",
-        out / f"{name}{_SIDECAR_SUFFIX}",
-        out / f"{name}_qc.png",
-    )
+    edited: Mapping[str, Any] | None = None
 
 
 def check_folder(out: Path, identity: Identity, replaced: Collection[str] = ()) -> None:
@@ -104,9 +69,9 @@ def check_folder(out: Path, identity: Identity, replaced: Collection[str] = ()) 
     """
     others = {
         content["Scan"]: different
-        for content in _sidecars(out)
+        for content in sidecars(out)
         if content["Scan"] not in replaced
-        if (different := _differences(content, identity) - {"inputs"})
+        if (different := differences(content, identity) - {"inputs"})
     }
     if others:
         names = ", ".join(list(others)[:3]) + ", ..." * (len(others) > 3)
@@ -118,39 +83,104 @@ def check_folder(out: Path, identity: Identity, replaced: Collection[str] = ()) 
         )
 
 
-def look_up(out: Path, name: str, identity: Identity) -> Found:
+def mask_state(files: Paths) -> MaskState:
+    """Whose a scan's mask is.
+
+    "ours": as it was written; "edited": changed since; "foreign": no program of this
+    name wrote it; "unknown": its side-car is damaged.
+    """
+    if not files.labels.is_file():
+        return "absent"
+    if not files.sidecar.is_file():
+        return "foreign"
+    try:
+        content = read_sidecar(files.sidecar)
+    except UnfinishedError as error:
+        known = error.digests
+    except DamagedError:
+        return "unknown"
+    else:
+        if content is None:
+            return "foreign"
+        if files.labels.name not in content["Files"]:
+            return "foreign"  # it was measured where it lay
+        known = [content["Files"][files.labels.name]]
+        if content.get("MaskSource") == EDITED:
+            return "edited"
+    return "ours" if sha256_of_file(files.labels) in known else "edited"
+
+
+def look_up(
+    out: Path,
+    name: str,
+    identity: Identity,
+    *,
+    overwrite: bool = False,
+    discard_edits: bool = False,
+) -> Found:
     """Whether a scan has a complete result from the same inputs, weights, settings.
 
+    Args:
+        out: the folder.
+        name: of the scan.
+        identity: what this run would compute.
+        overwrite: compute it again, but for a mask that was edited.
+        discard_edits: draw such masks again, too.
+
     Raises:
-        ResultError: it has another one, or one that was changed since.
+        ResultError: it has another one, or one that cervjax did not write.
     """
     files = paths(out, name)
-    if not files.sidecar.is_file():
-        return Found(False, "")
+    state = mask_state(files)
+    if state == "foreign":
+        raise ResultError(
+            f"{files.labels} is there and was not written by cervjax (drawn by hand?), "
+            "so it is never replaced; give another folder with -o. To measure it: "
+            "cervjax measure"
+        )
     try:
-        content = _read_sidecar(files.sidecar)
+        content = read_sidecar(files.sidecar) if files.sidecar.is_file() else None
+    except UnfinishedError:
+        return Found(False, "")
     except DamagedError as error:
         return Found(False, f"{error}: computed anew")
     if content is None:
-        raise ResultError(
-            f"{files.sidecar} is another program's; use --overwrite or another -o"
-        )
-    if different := _differences(content, identity):
+        if files.sidecar.is_file():
+            raise ResultError(
+                f"{files.sidecar} is another program's; give another folder with -o"
+            )
+        return Found(False, "")
+    if state == "edited" and discard_edits:
+        return Found(False, "the edited mask is discarded and drawn again")
+    if not overwrite and (different := differences(content, identity)):
         raise ResultError(
             f"{files.labels} is there already, made with other "
             f"{', '.join(sorted(different))}; use --overwrite or another -o"
         )
+    if state == "edited":
+        return _edited(files, content, overwrite)
+    return Found(False, "") if overwrite else _whole(out, files, content, identity)
+
+
+def _edited(files: Paths, content: Mapping[str, Any], overwrite: bool) -> Found:
+    kept = f"{files.labels.name} was edited: kept and"
+    undo = "(--discard-edits draws it again)"
+    now = {p.name: sha256_of_file(p) for p in files[::2] if p.is_file()}
+    if not overwrite and content["Files"] == now and "Failed" not in content:
+        return Found(True, f"{kept} already measured, skipped {undo}")
+    return Found(False, f"{kept} measured as it is {undo}", content)
+
+
+def _whole(
+    out: Path, files: Paths, content: dict[str, Any], identity: Identity
+) -> Found:
+    """The result of a scan that nobody has touched."""
     for path in (files.labels, files.qc):
         if not path.is_file():
             return Found(False, f"{path} is missing: computed anew")
-    if sha256_of_file(files.labels) != content["Files"].get(files.labels.name):
-        raise ResultError(
-            f"{files.labels} is not what was written (edited, or damaged), so its "
-            "measurements do not hold; --overwrite computes it again, or move it away"
-        )
     if "Failed" in content:  # and now its inputs are as they were
         del content["Failed"]
-        write_sidecar(out, name, content)
+        write_sidecar(out, content["Scan"], content)
     notice = "already done, skipped (--overwrite computes it again)"
     ran, wanted = content["Executed"].get("mode"), identity.settings.get("mode")
     if ran != wanted:
@@ -158,27 +188,54 @@ def look_up(out: Path, name: str, identity: Identity) -> Found:
     return Found(True, notice)
 
 
-def discard(out: Path, name: str) -> None:
-    """Removes a scan's result, the side-car first."""
+def replace_mask(
+    out: Path, name: str, content: bytes, *, discard_edits: bool = False
+) -> None:
+    """Writes a scan's mask, unless that would destroy what somebody else has drawn.
+
+    Args:
+        out: the folder.
+        name: of the scan.
+        content: the mask's file.
+        discard_edits: replace a mask that was edited.
+
+    Raises:
+        ResultError: the mask there is not ours, or was edited.
+    """
     files = paths(out, name)
-    for path in (files.sidecar, files.labels, files.qc):
-        path.unlink(missing_ok=True)
+    state, old = mask_state(files), None
+    if files.labels.is_file():
+        old = sha256_of_file(files.labels)
+    new = hashlib.sha256(content).hexdigest()
+    kept = ("foreign",) if discard_edits else ("foreign", "edited", "unknown")
+    if state in kept and old != new:
+        raise ResultError(
+            f"{files.labels} is not what cervjax has written (drawn or edited by hand, "
+            "or damaged), so it is not replaced; give another folder with -o, move it "
+            "away, or discard edits with --discard-edits"
+        )
+    write_provisional(out, name, [d for d in (old, new) if d])
+    write_atomically(files.labels, lambda part: part.write_bytes(content))
+
+
+def discard(out: Path, name: str, error: str) -> None:
+    """Removes a scan's result, the side-car first; an edited mask is kept."""
+    files = paths(out, name)
+    state = mask_state(files)
+    if state in ("edited", "unknown"):
+        mark_failed(out, name, error)
+    elif state != "foreign":
+        for path in (files.sidecar, files.labels, files.qc):
+            path.unlink(missing_ok=True)
 
 
 def mark_failed(out: Path, name: str, error: str) -> None:
     """Takes a scan's rows out of the tables, if it has any, and leaves its files."""
     path = paths(out, name).sidecar
     with contextlib.suppress(DamagedError, OSError):  # OSError: a full disk
-        content = _read_sidecar(path) if path.is_file() else None
+        content = read_sidecar(path) if path.is_file() else None
         if content is not None:
             write_sidecar(out, name, content | {"Failed": error})
-
-
-def write_sidecar(out: Path, name: str, content: Mapping[str, Any]) -> None:
-    """Writes provenance and measurements of one scan (BIDS derivative side-car)."""
-    text = json.dumps(plain(content), indent=1, allow_nan=False)
-    path = paths(out, name).sidecar
-    write_atomically(path, lambda part: part.write_text(text, "utf-8"))
 
 
 def write_tables(out: Path, identity: Identity, without: Collection[str] = ()) -> None:
@@ -191,8 +248,8 @@ def write_tables(out: Path, identity: Identity, without: Collection[str] = ()) -
     """
     found = [
         content
-        for content in _sidecars(out)
-        if _differences(content, identity) <= {"inputs"}
+        for content in sidecars(out)
+        if differences(content, identity) <= {"inputs"}
         and "Failed" not in content
         and content["Scan"] not in without
     ]
@@ -212,64 +269,3 @@ def write_label_tables(out: Path) -> None:
         ("labels_slicer.ctbl", slicer_colors()),
     ):
         write_atomically(out / name, lambda part, text=text: part.write_text(text))
-
-
-def plain(value: Any) -> Any:
-    """The same as JSON knows it: lists, text keys, null for what is not finite."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def _differences(content: Mapping[str, Any], identity: Identity) -> set[str]:
-    """In what a result's identity is not this one, in words."""
-    old, new = content["Identity"], plain(asdict(identity))
-    words = {
-        "inputs_sha256": "inputs",
-        "weights_sha256": "weights",
-        "cervjax_version": f"versions of cervjax than {__version__}",
-    }
-    found = {word for key, word in words.items() if old.get(key) != new[key]}
-    settings = old.get("settings")
-    if settings != new["settings"]:
-        settings = settings if isinstance(settings, dict) else {}
-        names = settings.keys() | new["settings"].keys()
-        wrong = sorted(n for n in names if settings.get(n) != new["settings"].get(n))
-        found.add(f"settings ({', '.join(wrong)})")
-    return found
-
-
-def _sidecars(out: Path) -> Iterator[dict[str, Any]]:
-    """The complete side-cars in a folder, by name."""
-    for path in sorted(out.glob(f"*{_SIDECAR_SUFFIX}")):
-        with contextlib.suppress(DamagedError):
-            content = _read_sidecar(path) if path.is_file() else None
-            if content is not None:
-                yield content
-
-
-def _read_sidecar(path: Path) -> dict[str, Any] | None:
-    """None for another program's.
-
-    Raises:
-        DamagedError: no JSON, or something is missing.
-    """
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DamagedError(f"{path} is damaged ({type(error).__name__})") from error
-    try:
-        ours = content["GeneratedBy"][0]["Name"] == "cervjax"
-    except (LookupError, TypeError):
-        ours = False
-    if not ours:
-        return None
-    whole = all(isinstance(content.get(k), kind) for k, kind in _PARTS.items())
-    tables = ("Measurements", "SliceMeasurements")
-    if not whole or not all(isinstance(r, dict) for k in tables for r in content[k]):
-        raise DamagedError(f"{path} is damaged (parts are missing)")
-    return content

@@ -16,6 +16,7 @@ from jaxtyping import Integer, UInt8
 from cervjax.anatomy import MUSCLES, NUM_CLASSES
 from cervjax.io.filenames import MASK_ENDINGS, read_name, stem_of
 from cervjax.io.files import walk_once
+from cervjax.io.label_sets import MUSCLEMAP, PAPER, LabelSet, to_papers
 from cervjax.io.nifti import (
     NiftiError,
     NiftiImage,
@@ -100,7 +101,11 @@ def find_labelled(root: str | Path) -> tuple[list[LabelledScan], list[Problem]]:
 
 
 def read_labels(
-    source: NiftiInput, grid: NiftiImage, *, may_be_empty: bool = False
+    source: NiftiInput,
+    grid: NiftiImage,
+    *,
+    may_be_empty: bool = False,
+    label_set: LabelSet = PAPER,
 ) -> UInt8[np.ndarray, "x y z"]:
     """Reads the labels of a scan, turned to RAS as its images are.
 
@@ -109,17 +114,24 @@ def read_labels(
             nibabel's.
         grid: an image of the scan.
         may_be_empty: accept a map without any muscle.
+        label_set: what its numbers mean.
 
     Returns:
         uint8 (x, y, z), 0-14, on the grid of the image.
 
     Raises:
-        NiftiError: unreadable (see `read_nifti`) or nothing but background; another
-            shape than the image, or further than 0.1 mm off; values between the
-            integers, or others than 0-14.
+        NiftiError: unreadable (see `read_nifti`) or no muscle in it; another shape
+            than the image, or further than 0.1 mm off; values between the integers, or
+            others than the set's.
     """
-    volume = read_nifti(source, may_be_constant=may_be_empty)
-    check_same_grid(grid, volume)
+    volume = read_nifti(source, may_be_constant=True)
+    try:
+        check_same_grid(grid, volume)
+    except NiftiError as error:
+        raise NiftiError(
+            f"{volume.path}: the mask is not on the grid of its scan ({error}); put it "
+            "there by nearest neighbour (3D Slicer: Resample Image, interpolation nn)"
+        ) from error
     labels = np.rint(volume.data)
     between = np.abs(volume.data - labels) > WHOLE_NUMBER_TOLERANCE
     if between.any():
@@ -129,16 +141,34 @@ def read_labels(
             f"not, such as {example:g}; resample labels by nearest neighbour, and "
             "give one label map, not probabilities"
         )
-    outside = (labels < 0) | (labels >= NUM_CLASSES)
-    if outside.any():
-        values = np.unique(labels[outside])
-        listed = ", ".join(f"{v:g}" for v in values[:8]) + ", ..." * (len(values) > 8)
+    papers, foreign = to_papers(labels.astype(np.int64), label_set)
+    if foreign:
+        raise NiftiError(_foreign(volume.path, foreign, label_set))
+    if not may_be_empty and not papers.any():
         raise NiftiError(
-            f"{volume.path}: labels must be 0 (background) to {NUM_CLASSES - 1} "
-            f"(Table 1 of the paper), {outside.sum()} voxels have the values {listed}; "
-            "renumber or remove them"
+            f"{volume.path}: the mask has no muscle, "
+            + (
+                "every voxel is 0"
+                if not labels.any()
+                else f"none of its values is one of the labels {label_set.name}"
+            )
         )
-    return labels.astype(np.uint8)
+    return papers
+
+
+def _foreign(path: Path, foreign: dict[int, int], labels: LabelSet) -> str:
+    """What is wrong with values that are no labels, and what to do."""
+    listed = ", ".join(map(str, list(foreign)[:8])) + ", ..." * (len(foreign) > 8)
+    what = "0 (background) to 14 (Table 1 of the paper)"
+    if labels is not PAPER:
+        what = f"those of {labels.name}: 0, {', '.join(map(str, labels.muscles))}"
+    mend = "renumber or remove them, or say what they mean with --labels"
+    if labels is not MUSCLEMAP and foreign.keys() & MUSCLEMAP.muscles.keys():
+        mend = "they look like MuscleMap's: --labels musclemap"
+    return (
+        f"{path}: labels must be {what}, {sum(foreign.values())} voxels have the "
+        f"values {listed}; {mend}"
+    )
 
 
 def exchanged_pairs(labels: Integer[np.ndarray, "x y z"]) -> tuple[list[str], int]:

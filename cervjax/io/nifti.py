@@ -158,12 +158,23 @@ def to_stored_orientation(
 def write_labels(
     path: str | Path, labels: UInt8[np.ndarray, "x y z"], like: NiftiImage
 ) -> None:
-    """Writes a RAS label map as uint8 on the grid of the scan, atomically.
+    """Writes `labels_file`, atomically; ``path`` is ``.nii`` or ``.nii.gz``."""
+    content = labels_file(labels, like, compressed=str(path).endswith(".gz"))
+    write_atomically(path, lambda part: part.write_bytes(content))
+
+
+def labels_file(
+    labels: UInt8[np.ndarray, "x y z"], like: NiftiImage, *, compressed: bool = True
+) -> bytes:
+    """A RAS label map as a NIfTI file of uint8 on the grid of the scan.
 
     Args:
-        path: ``.nii`` or ``.nii.gz``.
         labels: uint8 (x, y, z), RAS, the shape of ``like.data``.
         like: the scan; its qform, sform, codes and units are kept bit for bit.
+        compressed: with gzip.
+
+    Returns:
+        The bytes; the same labels give the same ones.
     """
     header = like.header.copy()
     header.set_data_dtype(np.uint8)
@@ -175,7 +186,7 @@ def write_labels(
     stored = np.ascontiguousarray(to_stored_orientation(labels, like))
     image = type(like.header)  # Nifti1 or Nifti2: the labels' file is of the same kind
     make = nib.Nifti2Image if image is nib.Nifti2Header else Nifti1Image
-    _write(path, make(stored.astype(np.uint8), None, header), compression=6)
+    return _bytes(make(stored.astype(np.uint8), None, header), compressed, 6)
 
 
 def write_volume(
@@ -199,11 +210,12 @@ def write_volume(
     image.header.set_xyzt_units("mm", "sec")
     image.set_qform(affine, 1)
     image.set_sform(affine, 1)
-    _write(path, image, compression=1)  # noise hardly shrinks more, and takes longer
-
-
-def _write(path: str | Path, image: Any, compression: int) -> None:
-    content = image.to_bytes()
-    if str(path).endswith(".gz"):  # without the time: the same image, the same bytes
-        content = gzip.compress(content, compression, mtime=0)
+    # Noise hardly shrinks more at higher levels, and takes longer.
+    content = _bytes(image, str(path).endswith(".gz"), 1)
     write_atomically(path, lambda part: part.write_bytes(content))
+
+
+def _bytes(image: Any, compressed: bool, level: int) -> bytes:
+    """Without the time: the same image, the same bytes."""
+    content = image.to_bytes()
+    return gzip.compress(content, level, mtime=0) if compressed else content

@@ -170,7 +170,7 @@ def test_one_bad_scan_stops_no_other(tmp_path):
     messages = {p.scan: p.message for p in problems}
     for scan, parts in {
         "sub-a": ("sub-a_dseg.nii.gz", "(64, 50, 30)", "own grid"),
-        "sub-b": ("sub-b_dseg.nii.gz", "value 0", "at least one muscle"),
+        "sub-b": ("sub-b_dseg.nii.gz", "every voxel is 0", "at least one muscle"),
         "sub-c": ("sub-c_dseg.nii.gz", "15, 16, 17", "renumber"),
         "sub-d": ("sub-d_dseg.nii.gz", "exchanged", "renumber"),
         "sub-e": ("sub-e_dseg.nii.gz", "not readable"),

@@ -466,12 +466,13 @@ def test_a_full_disk_ends_the_run_with_a_reason(
     for name in ("a", "b", "c"):
         save_pair(scans, two_blobs, name)
 
-    def full(path, labels, like):
-        if path.name.startswith("b"):
+    def full(folder, name, content, **how):
+        path = folder / f"{name}_dseg.nii.gz"
+        if name == "b":
             raise OSError(28, "No space left on device", str(path))
         path.write_bytes(b"x")
 
-    monkeypatch.setattr("cervjax.inference.result.write_labels", full)
+    monkeypatch.setattr("cervjax.inference.results.replace_mask", full)
     assert infer(scans, "-o", out, "--weights", threshold_weights) == 1
     failures = table(out / "failures.csv")
     assert [f["scan"] for f in failures] == ["b", "c"]

@@ -231,7 +231,7 @@ def with_value(value: float):
         (with_value(np.nan), AFFINE, "2 of 210 voxels are NaN"),
         (lambda a: a[:-1], AFFINE, r"\(6, 7, 5\) and \(5, 7, 5\)"),
         (lambda a: a, np.diag([2, 2.03, 3, 1]), "up to 0.18 mm apart"),
-        (np.zeros_like, AFFINE, "every voxel has the value 0"),
+        (np.zeros_like, AFFINE, "no muscle, every voxel is 0"),
     ],
 )
 def test_unfit_labels_name_file_and_reason(tmp_path, change, affine, message):

@@ -1,0 +1,81 @@
+"""``cervjax measure``: masks of any program measured."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from cervjax.cli.flags import OK, SOME_FAILED, add_scan_flags, check_writable, scans_of
+
+HELP = "measure masks that are drawn already, by whatever program"
+
+EXAMPLES = """\
+cervjax measure scans/ masks/ -o results/
+cervjax measure scans/ musclemap/ -o results/ --labels musclemap
+cervjax measure imagesTr/ labelsTr/ -o results/ --labels dataset.json
+cervjax measure mask.nii.gz --in-phase ip.nii.gz --out-phase op.nii.gz -o results/"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's flags."""
+    add_scan_flags(parser)
+    parser.add_argument(
+        "masks", nargs="?", type=Path, help="folder of masks, named as their scans"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder")
+    parser.add_argument(
+        "--labels",
+        default="",
+        metavar="SET",
+        help="what the numbers mean: paper, musclemap, nnU-Net's dataset.json, or a "
+        "table (CSV) with the columns value and name; default: a dataset.json beside "
+        "the masks, else paper",
+    )
+    parser.add_argument(
+        "--measure-on",
+        choices=("echoes", "scanner"),
+        default="echoes",
+        help="fat from in-phase and out-of-phase, as the paper (default), "
+        "or from the scanner's water and fat",
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="calibrated values beside the raw ones",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures masks."""
+    if args.masks is None:  # the only folder or file given is that of the masks
+        args.masks, args.scans = args.scans, None
+    if args.masks is None:
+        raise ValueError("give the scans and their masks: cervjax measure SCANS MASKS")
+    from cervjax.cli.progress import scan_listener
+    from cervjax.inference.measuring import GivenMasks, measure_scans
+    from cervjax.io.label_sets import read_label_set
+    from cervjax.io.masks import masks_of
+    from cervjax.measurement.calibration import read_calibration
+
+    scans, problems, _ = scans_of(args)
+    folder = args.masks if args.masks.is_dir() else args.masks.parent
+    label_set = read_label_set(args.labels, folder)
+    pairs, without = masks_of(scans, args.masks)
+    calibration = args.calibration and read_calibration(args.calibration)
+    check_writable(args.output)
+    print(
+        f"{len(pairs)} scan(s) with masks, labels: {label_set.name} "
+        f"({len(set(label_set.muscles.values()))} of 14 muscles)",
+        flush=True,
+    )
+    how = GivenMasks(label_set, args.measure_on, calibration)
+    flags = {name: getattr(args, name) for name in ("quiet", "verbose", "debug")}
+    with scan_listener(len(pairs), **flags) as listener:
+        failures = measure_scans(
+            pairs, [*problems, *without], how, args.output, listener
+        )
+    done = len(pairs) + len(problems) + len(without) - len(failures)
+    print(f"{done} scan(s) done, {len(failures)} failed; results in {args.output}")
+    if failures:
+        print(f"see {args.output / 'failures.csv'}", file=sys.stderr)
+    return SOME_FAILED if failures else OK

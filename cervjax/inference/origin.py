@@ -1,0 +1,76 @@
+"""Who drew the labels of a scan: a network, an editor, another program."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from cervjax.about import __version__
+from cervjax.inference.memory import device_name
+from cervjax.inference.method import Method
+from cervjax.inference.sidecar import Identity
+from cervjax.inference.types import Settings
+
+MaskSource = Literal["network", "edited", "given"]
+SHA256_SHOWN = 12
+"""Digits of the weights' SHA-256 in the tables."""
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """Who drew the labels of a scan, and how.
+
+    Attributes:
+        mask_source: "network"; "edited", changed since a network drew them; "given".
+        identity: what the result depends on.
+        executed: the settings that were run, others where memory was short.
+        weights_sha256: of the network, or "".
+        card: the weights', or None.
+        mask: file of labels that were there before.
+    """
+
+    mask_source: MaskSource
+    identity: Identity
+    executed: Mapping[str, Any]
+    weights_sha256: str = ""
+    card: Mapping[str, Any] | None = None
+    mask: Path | None = None
+
+    @classmethod
+    def of_network(
+        cls, method: Method, executed: Settings, inputs_sha256: Mapping[str, str]
+    ) -> Self:
+        """Labels that the network has drawn."""
+        return cls(
+            "network",
+            method.identity(inputs_sha256),
+            executed.effective(),
+            method.weights.sha256,
+            asdict(method.weights.card),
+        )
+
+    def columns(self) -> dict[str, str]:
+        """For each row of the tables."""
+        return {
+            "mask_source": self.mask_source,
+            "mode": str(self.executed.get("mode", "")),
+            "weights_sha256": self.weights_sha256[:SHA256_SHOWN],
+            "cervjax_version": __version__,
+        }
+
+    def sidecar(self) -> dict[str, Any]:
+        """For the side-car."""
+        return {
+            "MaskSource": self.mask_source,
+            "MaskFile": None if self.mask is None else str(self.mask),
+            "Executed": self.executed,
+            "DrawnBy": self.weights_sha256,
+            "ModelCard": self.card,
+            "Device": device_name() if self.mask_source == "network" else None,
+        }
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that numbers depend on."""
+    return {name: version(name) for name in ("jax", "nibabel", "numpy", "scipy")}

@@ -29,6 +29,7 @@ def get_config() -> ConfigDict:
     contrast.alike = 0.35  # of the others: only fat stands out
     contrast.shift_mm = (50.0, 45.0, 32.0)
     contrast.slope = 0.7  # log gain from front to back
+    contrast.loss = 0.0  # probability that the coils lose one side
     contrast.texture = 0.12
     contrast.snr = (6.0, 120.0)
     contrast.clip = 0.3

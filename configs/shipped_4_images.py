@@ -36,6 +36,7 @@ def get_config() -> ConfigDict:
     contrast.alike = 0.35  # of the others: only fat stands out
     contrast.shift_mm = (35.0, 35.0, 28.0)
     contrast.slope = 0.7  # log gain from front to back
+    contrast.loss = 0.25  # probability that the coils lose one side
     contrast.texture = 0.12
     contrast.snr = (6.0, 120.0)
     contrast.clip = 0.3
@@ -96,10 +97,10 @@ def get_config() -> ConfigDict:
     train.batch_size = 1
     train.accumulate = 1  # parts of a batch, one after another
     train.average_decay = 0.995
-    train.num_steps = 3400
+    train.num_steps = 4400
     train.log_every = 20
-    train.checkpoint_every = 170
-    train.eval_every = 680
+    train.checkpoint_every = 200
+    train.eval_every = 1100
     train.patience = 0  # the schedule ends it
 
     config.eval = ConfigDict()

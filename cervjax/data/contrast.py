@@ -27,6 +27,8 @@ _MUSCLES = np.array(
 _MARROW = np.array([n.startswith("marrow") for n in _NAMES])
 SUB = 2
 """Points of a voxel along z that are averaged."""
+DARKEST = -3.0
+"""Log gain below which a muscle cannot be seen."""
 
 
 class Contrast(NamedTuple):
@@ -41,6 +43,7 @@ class Contrast(NamedTuple):
         shift_mm: +-, of the window's middle along x, y, z. Wide, or the network learns
             where in a window things are, and not what they look like.
         slope: standard deviation of the coils' log gain from front to back.
+        loss: probability that the coils see nothing beyond some line.
         texture: highest standard deviation of the smooth log gain within tissues.
         snr: lowest and highest signal of muscle over noise.
         clip: probability that bright voxels are cut off.
@@ -52,18 +55,20 @@ class Contrast(NamedTuple):
     alike: float = 0.35
     shift_mm: PerAxis = (50.0, 45.0, 32.0)
     slope: float = 0.7
+    loss: float = 0.25
     texture: float = 0.12
     snr: tuple[float, float] = (6.0, 120.0)
     clip: float = 0.3
     blank_air: float = 0.35
 
 
-def of_tissues(key: Array, fine: Array, contrast: Contrast) -> Array:
+def of_tissues(key: Array, fine: Array, log_gain: Array, contrast: Contrast) -> Array:
     """Magnitudes of a digital neck.
 
     Args:
         key: draws the contrast.
         fine: uint16 codes (x, y, z * SUB) of `make_tissue_map`.
+        log_gain: (x, y, z).
         contrast: static.
 
     Returns:
@@ -81,7 +86,7 @@ def of_tissues(key: Array, fine: Array, contrast: Contrast) -> Array:
     )
     water = _partial(keys[2], table[tissue] * (1 - share))
     fat = _partial(keys[2], density[tissue] * share * fat_level)
-    gain = jnp.exp(_log_gain(keys[3], water.shape, contrast))
+    gain = jnp.exp(log_gain)
     loss = jax.random.uniform(keys[4], minval=0.75, maxval=1.0)
     together = (water + fat) * gain
     apart = jnp.abs(water - loss * fat) * gain
@@ -115,12 +120,13 @@ def of_tissues(key: Array, fine: Array, contrast: Contrast) -> Array:
     return jnp.where(clipped, jnp.minimum(pair, top), pair)
 
 
-def of_image(key: Array, fine: Array, contrast: Contrast) -> Array:
+def of_image(key: Array, fine: Array, log_gain: Array, contrast: Contrast) -> Array:
     """Magnitudes of a real image, its greys changed, the same in both channels.
 
     Args:
         key: draws the changes.
         fine: uint16 codes (x, y, z * SUB) of `make_image_map`.
+        log_gain: (x, y, z).
         contrast: static.
 
     Returns:
@@ -137,7 +143,7 @@ def of_image(key: Array, fine: Array, contrast: Contrast) -> Array:
     heights = jnp.maximum(heights + bent * jnp.minimum(heights, 1.2), 0)
     changed = jax.random.bernoulli(keys[3], 0.6)
     value = jnp.where(changed, jnp.interp(grey, knots, heights), grey / of_muscle)
-    value = value * jnp.exp(_log_gain(keys[4], grey.shape, contrast))
+    value = value * jnp.exp(log_gain)
     low, high = contrast.snr  # the image has noise of its own
     snr = 2 * low * (high / low) ** jax.random.uniform(keys[5])
     noise = jax.random.normal(keys[6], (2, *grey.shape)) / snr
@@ -197,13 +203,46 @@ def _partial(key: Array, fine: Array) -> Array:
     return value
 
 
-def _log_gain(key: Array, shape: tuple[int, ...], contrast: Contrast) -> Array:
-    """Coils' shading and slow texture, (x, y, z)."""
-    keys = jax.random.split(key, 4)
+def log_gain(
+    key: Array, shape: tuple[int, ...], spacing_mm: PerAxis, contrast: Contrast
+) -> Array:
+    """Coils' shading, slow texture, and where signal is lost.
+
+    Args:
+        key: draws.
+        shape: (x, y, z) of the scan, static.
+        spacing_mm: of its voxels.
+        contrast: static.
+
+    Returns:
+        (x, y, z).
+    """
+    keys = jax.random.split(key, 5)
     slope = contrast.slope * jax.random.normal(keys[0])
     run = jnp.linspace(-1, 1, shape[1])[None, :, None]
     amount = jax.random.uniform(keys[1], maxval=contrast.texture)
     coarse = tuple(max(n // 4, 1) for n in shape)
     texture = jax.image.resize(jax.random.normal(keys[2], coarse), shape, "linear")
     field = smooth_field(jax.random.normal(keys[3], (1, 4, 4, 4)), shape)[0]
-    return slope * run + amount * texture + 0.25 * field
+    gain = slope * run + amount * texture + 0.25 * field
+    if not contrast.loss:
+        return gain
+    return gain - _loss(keys[4], shape, spacing_mm, contrast.loss)
+
+
+def _loss(
+    key: Array, shape: tuple[int, ...], spacing_mm: PerAxis, probability: float
+) -> Array:
+    """Of log gain beyond a line, at the side of the neck more often than behind it."""
+    keys = jax.random.split(key, 4)
+    x, y = (
+        s * (jnp.arange(n) - (n - 1) / 2)
+        for s, n in zip(spacing_mm[:2], shape[:2], strict=True)
+    )
+    angle = jnp.pi * jax.random.bernoulli(keys[0]) + 0.5 * jax.random.normal(keys[1])
+    away = x[:, None] * jnp.cos(angle) + y[None] * jnp.sin(angle)
+    begins = jax.random.uniform(keys[2], minval=5.0, maxval=50.0)
+    per_mm = jax.random.uniform(keys[3], minval=0.08, maxval=0.3)
+    loss = jax.nn.softplus(0.3 * (away - begins)) / 0.3 * per_mm
+    is_lost = jax.random.bernoulli(jax.random.fold_in(key, 1), probability)
+    return jnp.where(is_lost, loss, 0.0)[..., None]

@@ -14,7 +14,7 @@ from jax import Array
 from cervjax.anatomy import CLASS_PERMUTATION, LEVEL_CLASSES, MUSCLES
 from cervjax.data.augment_intensity import Intensity, distort
 from cervjax.data.augment_spatial import PerAxis, Size, Warp, nearest, random_index
-from cervjax.data.contrast import SUB, Contrast, of_image, of_tissues
+from cervjax.data.contrast import DARKEST, SUB, Contrast, log_gain, of_image, of_tissues
 from cervjax.phantom.tissue_map import MAP_SPACING_MM
 from cervjax.phantom.tissues import TISSUES
 from cervjax.preprocessing.foreground import BRIGHTEST, FOREGROUND_SHARE
@@ -63,7 +63,7 @@ class Scanner:
     def _one(
         self, key: Array, codes: Array, is_image: Array | None
     ) -> tuple[Array, Array]:
-        place, look, change = jax.random.split(key, 3)
+        place, look, change, coils = jax.random.split(key, 4)
         index, mirrored = _index(place, codes.shape, self)
         fine = _outside_is_air(nearest(codes, index), index, codes.shape)
         middle = (index[..., 0::SUB] + index[..., 1::SUB]) / SUB
@@ -71,11 +71,13 @@ class Scanner:
         classes = jnp.asarray(_class_table())[seen >> 8]
         other = jnp.asarray(CLASS_PERMUTATION, jnp.uint8)[classes]
         classes = jnp.where(mirrored, other, classes)
+        gain = log_gain(coils, self.window, self.spacing_mm, self.contrast)
+        classes = jnp.where(gain < DARKEST, 0, classes)  # nobody outlines noise
         if is_image is None:
-            pair = of_tissues(look, fine, self.contrast)
+            pair = of_tissues(look, fine, gain, self.contrast)
         else:
             ways = [partial(f, contrast=self.contrast) for f in (of_image, of_tissues)]
-            pair = jax.lax.cond(is_image, *ways, look, fine)
+            pair = jax.lax.cond(is_image, *ways, look, fine, gain)
         pair = distort(change, pair[None], self.intensity)[0]
         return whiten_foreground(pair), classes
 

@@ -174,7 +174,7 @@ def _compare(
 def _check_contrast(config: ConfigDict) -> None:
     """Of how tissue maps are scanned."""
     c = Contrast(**config.contrast.to_dict())
-    for name in ("dixon", "unordered", "alike", "clip", "blank_air"):
+    for name in ("dixon", "unordered", "alike", "loss", "clip", "blank_air"):
         _check_range(f"config.contrast.{name}", getattr(c, name), 0, 1)
     for name in ("slope", "texture"):
         _check_range(f"config.contrast.{name}", getattr(c, name), 0)

@@ -1,6 +1,7 @@
 """Scans of tissue maps on the device."""
 
 import functools
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from cervjax.anatomy import CLASS_PERMUTATION, LEVEL_CLASSES
 from cervjax.data.augment_intensity import Intensity
 from cervjax.data.augment_spatial import Warp
-from cervjax.data.contrast import Contrast
+from cervjax.data.contrast import Contrast, log_gain
 from cervjax.data.scanner import Scanner
 from cervjax.phantom.tissue_map import MAP_SPACING_MM
 from cervjax.phantom.tissues import CODES
@@ -24,6 +25,7 @@ PLAIN = Contrast(
     dixon=1.0,
     shift_mm=(0.0, 0.0, 0.0),
     slope=0.0,
+    loss=0.0,
     texture=0.0,
     snr=(500.0, 501.0),
     clip=0.0,
@@ -56,6 +58,8 @@ RANDOM = Scanner(
     Intensity(),
 )
 PICTURES = Scanner(WINDOW, FINE, STILL, PLAIN, Intensity())
+WIDE = PLAIN._replace(shift_mm=(60.0, 0.0, 0.0))
+DARK = Scanner(WINDOW, (4.0, 4.0, 2.5), STILL, WIDE._replace(loss=1.0), Intensity())
 FAR = Scanner(
     WINDOW, (1.6, 1.6, 2.5), STILL, PLAIN._replace(shift_mm=(60.0, 0, 0)), Intensity()
 )
@@ -129,3 +133,30 @@ def test_an_image_keeps_its_own_greys(codes):
     np.testing.assert_array_equal(seen[..., 0], seen[..., 1])
     inside = seen[0, 22:28, 22:26, 2:6, 0]
     assert np.abs(inside - np.median(seen)).mean() > 1
+
+
+def test_where_coils_see_nothing_nothing_is_outlined(codes):
+    """Classes are taken away where it is dark, and nowhere else."""
+    dark, light = (
+        jax.jit(replace(DARK, contrast=WIDE._replace(loss=p))) for p in (1.0, 0.0)
+    )
+    lost = []
+    for key in map(jax.random.key, range(40)):
+        classes, whole = (np.asarray(f(key, codes)[1]) for f in (dark, light))
+        assert np.all((classes == whole) | (classes == 0))
+        lost.append(bool(((whole > 0) & (classes == 0)).any()))
+    assert 2 < sum(lost) < 30
+
+
+def test_log_gain_falls_beyond_a_line_only_where_it_is_asked_for():
+    shape, spacing = (64, 64, 4), (2.0, 2.0, 3.0)
+    for key in range(4):
+        flat, falls = (
+            np.asarray(
+                log_gain(jax.random.key(key), shape, spacing, PLAIN._replace(loss=p))
+            )
+            for p in (0.0, 1.0)
+        )
+        loss = flat - falls
+        assert loss.min() < 0.1 and loss.max() > 2.5  # one side is dark, one is not
+        assert np.ptp(loss, axis=2).max() < 1e-5

@@ -110,6 +110,7 @@ def test_contrast_is_passed_on_by_name(of_maps):
         "alike": 0.77,
         "shift_mm": (1.0, 2.0, 3.0),
         "slope": 0.33,
+        "loss": 0.99,
         "texture": 0.44,
         "snr": (5.0, 50.0),
         "clip": 0.55,

@@ -42,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measurements of scans repeated while nothing changed: the "
         "smallest detectable change is theirs",
     )
+    parser.add_argument(
+        "--all-rows",
+        action="store_true",
+        help="take measurements with the verdict do_not_use, too",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,5 +61,6 @@ def run(args: argparse.Namespace) -> int:
         sessions=args.sessions,
         centred=not args.uncentred,
         repeated=args.repeated,
+        all_rows=args.all_rows,
     )
     return OK

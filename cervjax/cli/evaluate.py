@@ -26,6 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="other predictions of the same scans",
     )
+    parser.add_argument(
+        "--all-rows",
+        action="store_true",
+        help="take muscles with the verdict do_not_use in PREDICTED, too",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,5 +44,6 @@ def run(args: argparse.Namespace) -> int:
         args.output,
         images=args.images,
         baseline=args.compare,
+        all_rows=args.all_rows,
     )
     return SOME_FAILED if failed else OK

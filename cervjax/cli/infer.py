@@ -1,7 +1,6 @@
 """``cervjax infer``: segments and measures scans."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from cervjax.about import __version__
@@ -144,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is None:
         raise ValueError("give a folder for the results: -o OUT")
     use_device(args.device)
-    from cervjax.cli.progress import scan_listener
+    from cervjax.cli.progress import end_of_run, scan_listener
     from cervjax.inference.memory import device_name
     from cervjax.inference.method import RECIPE_SETTINGS, Method
     from cervjax.inference.pipeline import segment_scans
@@ -154,8 +153,8 @@ def run(args: argparse.Namespace) -> int:
     check_writable(args.output)
     weights = load_weights(args.weights or SHIPPED, args.landmarks)
     calibration = args.calibration and read_calibration(args.calibration)
-    names = (*RECIPE_SETTINGS, *SETTINGS)
-    given = {name: getattr(args, name) for name in names}
+    chosen = (*RECIPE_SETTINGS, *SETTINGS)
+    given = {name: getattr(args, name) for name in chosen}
     method = Method.of_weights(weights, calibration, **given)
     print(f"cervjax {__version__} on {device_name()}, {method.settings.mode} mode")
     print(f"weights {weights.card.name}, sha256 {weights.sha256}")
@@ -173,8 +172,7 @@ def run(args: argparse.Namespace) -> int:
             discard_edits=args.discard_edits,
             listener=listener,
         )
+    names = {scan.name for scan in scans}
     done = len(scans) + len(problems) - len(failures)
     print(f"{done} scan(s) done, {len(failures)} failed; results in {args.output}")
-    if failures:
-        print(f"see {args.output / 'failures.csv'}", file=sys.stderr)
-    return SOME_FAILED if failures else OK
+    return end_of_run(args.output, names, bool(failures))

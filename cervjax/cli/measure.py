@@ -1,10 +1,9 @@
 """``cervjax measure``: masks of any program measured."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from cervjax.cli.flags import OK, SOME_FAILED, add_scan_flags, check_writable, scans_of
+from cervjax.cli.flags import add_scan_flags, check_writable, scans_of
 
 HELP = "measure masks that are drawn already, by whatever program"
 
@@ -51,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         args.masks, args.scans = args.scans, None
     if args.masks is None:
         raise ValueError("give the scans and their masks: cervjax measure SCANS MASKS")
-    from cervjax.cli.progress import scan_listener
+    from cervjax.cli.progress import end_of_run, scan_listener
     from cervjax.inference.measuring import GivenMasks, measure_scans
     from cervjax.io.label_sets import read_label_set
     from cervjax.io.masks import masks_of
@@ -74,8 +73,7 @@ def run(args: argparse.Namespace) -> int:
         failures = measure_scans(
             pairs, [*problems, *without], how, args.output, listener
         )
+    names = {scan.name for scan, _ in pairs}
     done = len(pairs) + len(problems) + len(without) - len(failures)
     print(f"{done} scan(s) done, {len(failures)} failed; results in {args.output}")
-    if failures:
-        print(f"see {args.output / 'failures.csv'}", file=sys.stderr)
-    return SOME_FAILED if failures else OK
+    return end_of_run(args.output, names, bool(failures))

@@ -4,9 +4,12 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 
-from cervjax.inference.pipeline import Failure, Listener
+from cervjax.cli.flags import OK, SOME_FAILED
+from cervjax.inference.failures import Failure, Listener
+from cervjax.inference.results import FAILURES, verdicts
 from cervjax.inference.stages import STAGES
 
 _SHARES = dict(zip(STAGES, (0.05, 0.15, 0.0, 0.6, 0.1, 0.1), strict=True))
@@ -59,6 +62,21 @@ def scan_listener(
         yield Listener(
             account.log, account.on_failure, account.on_stage, account.on_finished
         )
+
+
+def end_of_run(out: Path, names: Collection[str], failed: bool) -> int:
+    """Tells how much may be used; the exit status.
+
+    Args:
+        out: results folder.
+        names: of the run's scans.
+        failed: some have no result.
+    """
+    found = verdicts(out, names)
+    print(found.line())
+    if failed:
+        print(f"see {out / FAILURES}", file=sys.stderr)
+    return SOME_FAILED if failed or found.unusable else OK
 
 
 class _Account:

@@ -61,7 +61,7 @@ def assemble(
 ) -> Cohort:
     """Brings measurements and participants together.
 
-    A muscle counts where both sides have a volume above 0 and an MFI.
+    A muscle counts where both sides have a volume above 0, an MFI, and are usable.
 
     Args:
         measurements: rows of the measurements.
@@ -146,12 +146,11 @@ def _values(
             continue
         for k, muscle in enumerate(MUSCLE_NAMES):
             sides = [cells.get((scan, muscle, side)) for side in _SIDES]
-            there = [m for m in sides if m is not None and _has(m)]
+            there = [m for m in sides if m is not None and _has(m) and m.usable]
             if len(there) == len(_SIDES):
                 values[:, i, j, k] = np.mean([(m.mfi, m.volume) for m in there], 0)
                 continue
-            lacking = [s for s, m in zip(_SIDES, sides, strict=True) if m not in there]
-            reason = f"muscle missing: {' and '.join(lacking)}"
+            reason = _why_lacking([m for m in sides if m not in there], sides)
             of = "this muscle; models of all muscles"
             missing.append(Exclusion(who, session, muscle, of, reason))
     return values, missing
@@ -218,6 +217,21 @@ def _sessions(found: set[str], asked: tuple[str, ...]) -> tuple[str, ...]:
 def _no_session(who: str, session: str, *, first: bool) -> Exclusion:
     of = "all but change; change" if first else "change"
     return Exclusion(who, session, "", of, "no scan at this session")
+
+
+def _why_lacking(
+    lacking: Sequence[Measurement | None], sides: Sequence[Measurement | None]
+) -> str:
+    """Why a muscle does not count: "muscle missing: left"; "verdict do_not_use: ...".
+
+    Args:
+        lacking: those of the sides that do not count.
+        sides: left and right.
+    """
+    where = zip(_SIDES, sides, strict=True)
+    named = " and ".join(s for s, m in where if m in lacking)
+    unusable = any(m is not None and _has(m) and not m.usable for m in lacking)
+    return f"{'verdict do_not_use' if unusable else 'muscle missing'}: {named}"
 
 
 def _has(measurement: Measurement) -> bool:

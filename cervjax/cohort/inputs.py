@@ -26,6 +26,7 @@ class Measurement(NamedTuple):
         side: left or right.
         mfi: fat infiltration in percent.
         volume: in millilitres; 0 says that the muscle was not found.
+        usable: the verdict on it is not "do_not_use".
     """
 
     scan: str
@@ -33,6 +34,7 @@ class Measurement(NamedTuple):
     side: str
     mfi: float
     volume: float
+    usable: bool = True
 
 
 class Participant(NamedTuple):
@@ -45,13 +47,14 @@ class Participant(NamedTuple):
 
 
 def read_measurements(
-    path: Path, *, mfi_column: str = "mfi_percent"
+    path: Path, *, mfi_column: str = "mfi_percent", all_rows: bool = False
 ) -> list[Measurement]:
     """Reads the table that ``cervjax infer`` or ``cervjax phantom`` writes.
 
     Args:
         path: CSV with the columns scan, label, muscle, side, volume_ml and the MFI.
         mfi_column: which column holds the MFI, in percent.
+        all_rows: takes rows whose verdict is "do_not_use" for usable.
 
     Raises:
         ValueError: a column is missing, a row is there twice, a label is not that of
@@ -59,7 +62,7 @@ def read_measurements(
     """
     columns = ["scan", "label", "muscle", "side", "volume_ml", mfi_column]
     found, seen = [], {}
-    for line, row in read_rows(path, required=columns):
+    for line, row in read_rows(path, required=columns, optional=["verdict"]):
         scan, muscle, side = row["scan"], row["muscle"], row["side"]
         where = f"{path}, line {line} ({scan}, {muscle} {side})"
         if not scan:
@@ -76,9 +79,11 @@ def read_measurements(
                 f"{seen[scan, muscle, side]} already; keep one of the two rows"
             )
         seen[scan, muscle, side] = line
+        usable = all_rows or row.get("verdict") != "do_not_use"
+        limits = (-100, 200) if usable else (-math.inf, math.inf)
         volume = _number(row["volume_ml"], "volume_ml", where, (0, math.inf))
-        mfi = _number(row[mfi_column], mfi_column, where, (-100, 200))
-        found.append(Measurement(scan, muscle, side, mfi, volume))
+        mfi = _number(row[mfi_column], mfi_column, where, limits)
+        found.append(Measurement(scan, muscle, side, mfi, volume, usable))
     if not found:
         raise ValueError(f"{path} has no rows; run cervjax infer first")
     return found

@@ -24,14 +24,17 @@ class Repeats(NamedTuple):
     sd: float
 
 
-def read_repeats(path: Path, *, mfi_column: str) -> dict[str, Mapping[str, Repeats]]:
+def read_repeats(
+    path: Path, *, mfi_column: str, all_rows: bool = False
+) -> dict[str, Mapping[str, Repeats]]:
     """`repeats` of a table as `inputs.read_measurements` reads it.
 
     Raises:
         ValueError: naming the file: as there, and as `repeats`.
     """
     try:
-        return repeats(read_measurements(path, mfi_column=mfi_column))
+        rows = read_measurements(path, mfi_column=mfi_column, all_rows=all_rows)
+        return repeats(rows)
     except ValueError as error:
         name = "" if str(path) in str(error) else f"{path}: "
         raise ValueError(f"{name}{error}") from error

@@ -30,7 +30,7 @@ _CHANGE = [
 ]
 
 
-def analyse_cohort(
+def analyse_cohort(  # many: the command's flags
     measurements: Path,
     participants: Path,
     out: Path,
@@ -39,6 +39,7 @@ def analyse_cohort(
     sessions: Sequence[str] = (),
     centred: bool = True,
     repeated: Path | None = None,
+    all_rows: bool = False,
     log: Callable[[str], object] = print,
 ) -> None:
     """Analyses a cohort and writes everything into a folder.
@@ -52,6 +53,7 @@ def analyse_cohort(
         centred: takes the means off age and BMI in the repeated-measures model.
         repeated: measurements of scans repeated while nothing changed, of these or
             other participants, to tell the smallest detectable change from.
+        all_rows: takes measurements whose verdict is "do_not_use", too.
         log: called with lines for the user.
 
     Raises:
@@ -59,7 +61,7 @@ def analyse_cohort(
         OSError: a file cannot be read or written.
     """
     cohort = assemble(
-        read_measurements(measurements, mfi_column=mfi_column),
+        read_measurements(measurements, mfi_column=mfi_column, all_rows=all_rows),
         read_participants(participants),
         sessions=sessions,
     )
@@ -73,7 +75,7 @@ def analyse_cohort(
                 f"--repeated {repeated} is for the change between two sessions, but "
                 f"{measurements} has one; leave it out"
             )
-        unchanged = read_repeats(repeated, mfi_column=mfi_column)
+        unchanged = read_repeats(repeated, mfi_column=mfi_column, all_rows=all_rows)
     try:
         results = [
             (o, analyse(cohort, o, centred=centred, unchanged=unchanged.get(o.key)))
@@ -90,6 +92,7 @@ def analyse_cohort(
         "inputs": {str(p): sha256_of_file(p) for p in inputs},
         "settings": {
             "mfi_column": mfi_column,
+            "all_rows": all_rows,
             "centred": centred,
             "sessions": list(cohort.sessions),
         },

@@ -21,7 +21,7 @@ from cervjax.evaluation.tables import (
 )
 from cervjax.figures.style import save_figure
 from cervjax.io.files import write_atomically
-from cervjax.io.tables import write_rows
+from cervjax.io.tables import read_rows, write_rows
 
 CALIBRATION = "calibration.json"
 Log = Callable[[str], object]
@@ -34,6 +34,7 @@ def evaluate_masks(
     *,
     images: Path | None = None,
     baseline: Path | None = None,
+    all_rows: bool = False,
     log: Log = print,
 ) -> list[Excluded]:
     """Compares two folders of masks and writes tables, figures and per-scan rows.
@@ -44,6 +45,7 @@ def evaluate_masks(
         out: folder of the results.
         images: scans of ``reference``, if they lie elsewhere.
         baseline: other masks of the same scans, to be compared with ``predicted``.
+        all_rows: takes muscles whose verdict in ``predicted`` is "do_not_use", too.
         log: receives lines.
 
     Returns:
@@ -62,7 +64,9 @@ def evaluate_masks(
         raise ValueError(f"none of {len(pairs)} scan(s) can be compared; see above")
     out.mkdir(parents=True, exist_ok=True)
     done = {row["scan"] for row in rows}
+    rows = _with_verdicts(rows, predicted)
     write_rows(out / "scans.csv", rows)
+    rows = rows if all_rows else _usable(rows, predicted, log)
     write_rows(
         out / "exclusions.csv",
         [vars(e) for e in (*excluded, *failed)],
@@ -87,6 +91,42 @@ def evaluate_masks(
         log(line)
     log(f"tables.md and more in {out}")
     return failed
+
+
+def _with_verdicts(rows: list[dict[str, Any]], predicted: Path) -> list[dict[str, Any]]:
+    """The verdicts of ``measurements.csv`` beside the masks, where there is one."""
+    path = predicted / "measurements.csv"
+    if not path.is_file():
+        return rows
+    known = ("scan", "label", "verdict")
+    table = [row for _, row in read_rows(path, optional=known, may_be_cut=True)]
+    verdicts = {(r.get("scan"), r.get("label")): r.get("verdict", "") for r in table}
+    return [
+        row | {"verdict": verdicts.get((row["scan"], str(row["label"])), "")}
+        for row in rows
+    ]
+
+
+def _usable(
+    rows: list[dict[str, Any]], predicted: Path, log: Log
+) -> list[dict[str, Any]]:
+    """Without muscles that are not to be used; one that was not found counts."""
+    kept = [
+        row
+        for row in rows
+        if row.get("verdict") != "do_not_use" or not row["tp"] + row["fp"]
+    ]
+    if len(kept) < len(rows):
+        log(
+            f"left out: {len(rows) - len(kept)} of {len(rows)} muscles with the "
+            "verdict do_not_use (--all-rows takes them)"
+        )
+    if not kept:
+        raise ValueError(
+            f"{predicted}: no muscle may be used (verdicts in measurements.csv); give "
+            "--all-rows to compare them nevertheless"
+        )
+    return kept
 
 
 def _compare_all(

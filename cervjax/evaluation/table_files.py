@@ -88,10 +88,11 @@ def write_summary(out: Path, rows: Sequence[Row], files: Mapping[str, Row]) -> N
         return known | mean | sizes
 
     per_label = {
-        str(m.label): metrics([r for r in rows if r["label"] == m.label])
+        str(m.label): metrics(own)
         for m in MUSCLES
+        if (own := [r for r in rows if r["label"] == m.label])
     }
-    keys = per_label["1"].keys()
+    keys = next(iter(per_label.values())).keys()
     values = {key: [v[key] for v in per_label.values()] for key in keys}
     content = {
         "foreground_mean": {

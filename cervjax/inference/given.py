@@ -10,8 +10,7 @@ from cervjax.inference.levels import LEVEL_NUMBERS, SliceLevels
 from cervjax.inference.method import Method
 from cervjax.inference.origin import Origin
 from cervjax.inference.result import Source
-from cervjax.inference.results import ResultError
-from cervjax.inference.sidecar import paths
+from cervjax.inference.sidecar import ResultError, paths
 from cervjax.inference.types import Segmentation
 from cervjax.io.dixon import DixonImages
 from cervjax.io.labels import read_labels

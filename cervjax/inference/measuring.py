@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from cervjax.inference import results
+from cervjax.inference import results, standing
 from cervjax.inference.failures import Failure, Listener, failure_of
 from cervjax.inference.given import drawn
 from cervjax.inference.origin import MaskSource, Origin
@@ -75,7 +75,7 @@ def measure_scans(
     def fail(failure: Failure) -> None:
         failures.append(failure)
         listener.on_failure(failure)
-        results.mark_failed(out, failure.scan, failure.error)
+        standing.mark_failed(out, failure.scan, failure.error)
 
     try:
         for p in problems:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cervjax.inference import results
+from cervjax.inference import results, standing
 from cervjax.inference.failures import DISK_FULL, Failure, Listener, failure_of
 from cervjax.inference.given import edited_mask
 from cervjax.inference.levels import levels_line
@@ -102,9 +102,9 @@ def segment_scans(
         failures.append(failure)
         listener.on_failure(failure)
         if tried and overwrite:
-            results.discard(out, failure.scan, failure.error)
+            standing.discard(out, failure.scan, failure.error)
         elif tried:
-            results.mark_failed(out, failure.scan, failure.error)
+            standing.mark_failed(out, failure.scan, failure.error)
 
     full = threading.Event()
     work = _Stages(method, out, overwrite, discard_edits, listener.on_stage)
@@ -147,7 +147,7 @@ class _Stages:
         watch = self._watch(scan.name)
         watch.begin("read")
         digests = {role: sha256_of_file(p) for role, p in scan.files.items()}
-        found = results.look_up(
+        found = standing.look_up(
             self.out,
             scan.name,
             self.method.identity(digests),

@@ -14,8 +14,8 @@ from jaxtyping import Float, Float32, UInt8
 
 from cervjax.about import NOTICE, __version__
 from cervjax.figures.quality import qc_figure, save_png
-from cervjax.inference import results, sidecar
-from cervjax.inference.levels import Level, levels_found
+from cervjax.inference import results, sidecar, standing
+from cervjax.inference.levels import DOUBTFUL, Level, levels_found
 from cervjax.inference.origin import Origin, versions
 from cervjax.inference.types import Segmentation
 from cervjax.io.dixon import DixonImages, exchange_warnings
@@ -23,6 +23,12 @@ from cervjax.io.files import sha256_of_file
 from cervjax.io.nifti import labels_file, to_stored_orientation
 from cervjax.measurement.calibration import Calibration, calibrated
 from cervjax.measurement.scan import Rows, label_warnings, measure_scan
+from cervjax.measurement.verdict import (
+    DO_NOT_USE,
+    ScanFindings,
+    judge_muscles,
+    summary,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,11 +145,11 @@ class Result:
             files.labels.resolve()
         ):
             content = labels_file(self.segmentation.labels, self.images.grid)
-            results.replace_mask(
+            standing.replace_mask(
                 out, self.source.name, content, discard_edits=discard_edits
             )
             digests[files.labels.name] = sha256_of_file(files.labels)
-        elif self.origin.mask_source == results.EDITED:
+        elif self.origin.mask_source == standing.EDITED:
             digests[files.labels.name] = sha256_of_file(files.labels)
         save_png(self.figure(), files.qc)
         digests[files.qc.name] = sha256_of_file(files.qc)
@@ -245,23 +251,40 @@ def measured(
     )
     if calibration is not None:
         rows = calibrated(rows, calibration)
-    scan = {"scan": source.name}
-    verdict = found.verdict
-    origin = {
-        "verdict": "" if verdict is None else verdict.familiarity,
-        **segmented.origin.columns(),
-    }
-    fat_water = {"fat_water_source": images.fat_water.source}
+    judged = judge_muscles(rows, found.labels, images, scan_findings(segmented))
+    scan, origin = {"scan": source.name}, segmented.origin.columns()
+    familiarity = "" if found.verdict is None else found.verdict.familiarity
+    of_scan = {"familiarity": familiarity, "fat_water_source": images.fat_water.source}
+    verdicts = [{"verdict": j.verdict, "reasons": "; ".join(j.reasons)} for j in judged]
     return Result(
         source,
         images,
         found,
         segmented.origin,
-        [scan | row | fat_water | origin for row in rows],
+        [
+            scan | row | verdict | of_scan | origin
+            for row, verdict in zip(rows, verdicts, strict=True)
+        ],
         [scan | row | origin for row in slices],
-        warnings,
+        (*warnings, summary(judged)),
         {**segmented.seconds, "measure": time.perf_counter() - started},
     )
+
+
+def scan_findings(segmented: Segmented) -> ScanFindings:
+    """What is known of a scan before its muscles are judged."""
+    found = segmented.found
+    levels = None
+    if found.levels is not None:
+        levels = {
+            v.level for v in levels_found(found.levels) if v.confidence > DOUBTFUL
+        }
+    reasons = []
+    if found.verdict is not None and found.verdict.familiarity == "stranger":
+        text = f"not a neck that the weights know ({found.verdict.reasons[0]})"
+        reasons.append((DO_NOT_USE, text))
+    full_length = segmented.origin.executed.get("levels_rule") == "none"
+    return ScanFindings(tuple(reasons), levels, full_length)
 
 
 def as_table(rows: Rows) -> Any:

@@ -28,6 +28,10 @@ _PARTS = {
 _OURS = {"GeneratedBy": [{"Name": "cervjax", "Version": __version__}]}
 
 
+class ResultError(ValueError):
+    """A result is there that this run must not touch."""
+
+
 class DamagedError(ValueError):
     """A side-car that cannot be read as one."""
 

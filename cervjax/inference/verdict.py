@@ -11,6 +11,7 @@ import numpy as np
 
 from cervjax.anatomy import MUSCLES, NUM_CLASSES
 from cervjax.inference.levels import DOUBTFUL, LEVEL_NUMBERS, SliceLevels
+from cervjax.measurement.places import middles, share_in_place
 
 Familiarity = Literal["known", "doubtful", "stranger"]
 
@@ -23,17 +24,6 @@ LEAST_ORDER = 0.8
 LEAST_CONFIDENCE = 0.6
 """Mean over the voxels of muscles, below which the contrast is not well known."""
 _TABLE_1 = sorted({level for m in MUSCLES for level in m.levels})
-
-# Which muscle's middle lies further back, or further from the midline, in every neck.
-_BEHIND = (
-    ("LC", "MFSS"),
-    ("LC", "LS"),
-    ("SCM", "LS"),
-    ("SCM", "SPCap"),
-    ("LS", "TR"),
-    ("LC", "SSCap"),
-)
-_LATERAL = (("MFSS", "LS"), ("MFSS", "SCM"), ("LC", "SCM"), ("SSCap", "LS"))
 
 
 class Verdict(NamedTuple):
@@ -82,7 +72,9 @@ def judge(
     elif len(named) < len(_TABLE_1):
         unknown = [name for name in _TABLE_1 if name not in named]
         doubtful.append(f"levels not surely found: {', '.join(unknown)}")
-    order = _share_in_place(labels, [m.key for m in found])
+    keys = {m.key for m in found}
+    places = {key: at for key, at in middles(labels).items() if key in keys}
+    order, _ = share_in_place(places)
     if order < LEAST_ORDER:
         strange.append(f"{100 * order:.0f} % of muscles' places are those of a neck")
     muscle = labels > 0
@@ -104,30 +96,3 @@ def verdict_warnings(verdict: Verdict) -> list[str]:
     if verdict.familiarity == "doubtful":
         return [f"doubtful ({reasons}): compare with the picture before using numbers"]
     return []
-
-
-def _share_in_place(labels: np.ndarray, keys: list[str]) -> float:
-    """Share of places that are those of a neck, among the muscles that were found."""
-    middle = {m.key: _middle(labels, m.label) for m in MUSCLES if m.key in keys}
-    right = []
-    for m in MUSCLES[::2]:
-        pair = [middle.get(f"{m.abbreviation}_{side}") for side in "RL"]
-        if pair[0] is not None and pair[1] is not None:
-            right.append(pair[0][0] > pair[1][0])  # x grows to the right
-    if not middle:
-        return 0.0
-    midline = np.mean([p[0] for p in middle.values()])
-    for side in "RL":
-        for one, other in _BEHIND:
-            a, b = middle.get(f"{one}_{side}"), middle.get(f"{other}_{side}")
-            if a is not None and b is not None:
-                right.append(a[1] > b[1])
-        for one, other in _LATERAL:
-            a, b = middle.get(f"{one}_{side}"), middle.get(f"{other}_{side}")
-            if a is not None and b is not None:
-                right.append(abs(a[0] - midline) < abs(b[0] - midline))
-    return float(np.mean(right)) if right else 0.0
-
-
-def _middle(labels: np.ndarray, label: int) -> np.ndarray:
-    return np.argwhere(labels == label).mean(0)

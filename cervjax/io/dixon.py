@@ -2,17 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Float32, Integer, Real
 
 from cervjax.anatomy import MUSCLES
+from cervjax.io.echo_checks import (
+    EXCHANGED_FRACTION,
+    PairFault,
+    check_pair,
+    check_scales,
+    read_sidecars,
+)
 from cervjax.io.nifti import NiftiImage, check_same_grid, read_nifti
 from cervjax.io.scans import Scan
 
 OBLIQUE_LIMIT_DEGREES = 30.0
-EXCHANGED_FRACTION = 0.5
 
 Measured = Literal["echoes", "scanner"]
 
@@ -37,6 +44,7 @@ class DixonImages:
         scanner: the scanner's own water and fat, where they are given.
         grid: the volume whose file gives geometry and header.
         warnings: what a reader of the results should know.
+        faults: those of the pair, in words among the warnings, too.
     """
 
     in_phase: Float32[np.ndarray, "x y z"]
@@ -45,6 +53,7 @@ class DixonImages:
     scanner: FatWater | None
     grid: NiftiImage
     warnings: tuple[str, ...]
+    faults: tuple[PairFault, ...] = ()
 
 
 def read_scan(scan: Scan, *, measure_on: Measured = "echoes") -> DixonImages:
@@ -64,17 +73,22 @@ def read_scan(scan: Scan, *, measure_on: Measured = "echoes") -> DixonImages:
         NiftiError: a file cannot be used, or the files do not share a grid.
     """
     files = {role: read_nifti(path) for role, path in scan.files.items()}
-    return dixon_images(files, measure_on=measure_on)
+    sidecars = read_sidecars(scan.files)
+    return dixon_images(files, measure_on=measure_on, sidecars=sidecars)
 
 
 def dixon_images(
-    files: Mapping[str, NiftiImage], *, measure_on: Measured = "echoes"
+    files: Mapping[str, NiftiImage],
+    *,
+    measure_on: Measured = "echoes",
+    sidecars: Mapping[str, Mapping] = MappingProxyType({}),
 ) -> DixonImages:
     """Checks the images of a scan against each other, as `read_scan` does.
 
     Args:
         files: by role: in_phase and out_phase, or water and fat, or all.
         measure_on: as for `read_scan`.
+        sidecars: dcm2niix's, by role.
 
     Raises:
         NiftiError: they do not share a grid.
@@ -87,10 +101,11 @@ def dixon_images(
     scanner = None
     if "water" in data and "fat" in data:
         scanner = FatWater(data["fat"], data["water"], "scanner water and fat")
-    warnings = []
+    warnings, faults = [], []
     if has_pair:
         in_phase, out_phase = data["in_phase"], data["out_phase"]
-        warnings += _pair_warnings(in_phase, out_phase)
+        faults = check_scales(sidecars) or check_pair(in_phase, out_phase)
+        warnings += [fault.reason for fault in faults]
     else:
         water, fat = data["water"], data["fat"]
         in_phase, out_phase = water + fat, np.abs(water - fat)
@@ -110,7 +125,11 @@ def dixon_images(
             f"axes lie up to {grid.oblique_degrees:.0f} degrees off the anatomical "
             "ones; the closest directions were taken"
         )
-    return DixonImages(in_phase, out_phase, measured, scanner, grid, tuple(warnings))
+    if measured is scanner:
+        faults = []
+    return DixonImages(
+        in_phase, out_phase, measured, scanner, grid, tuple(warnings), tuple(faults)
+    )
 
 
 def fat_water(
@@ -169,18 +188,3 @@ def exchange_warnings(
         "the scanner's fat exceeds its water in most of "
         f"{', '.join(names)}: they are probably exchanged, {effect}"
     ]
-
-
-def _pair_warnings(in_phase: np.ndarray, out_phase: np.ndarray) -> list[str]:
-    """Out of phase, water and fat subtract: it cannot be brighter in most of a body."""
-    if np.array_equal(in_phase, out_phase):
-        return ["in-phase and out-of-phase images are identical: every MFI will be 0 %"]
-    total = in_phase + out_phase
-    body = total > 0.1 * np.percentile(total, 99)
-    brighter = float(np.mean(out_phase[body] > in_phase[body])) if body.any() else 0.0
-    if brighter > EXCHANGED_FRACTION:
-        return [
-            "in-phase and out-of-phase are probably exchanged: out-of-phase is the "
-            f"brighter in {100 * brighter:.0f} % of the body"
-        ]
-    return []

@@ -85,7 +85,10 @@ def masks_of(
             message = f"{len(candidates)} masks: {', '.join(map(str, candidates))}"
             problem = Problem(scan.name, tuple(candidates), message, "keep one of them")
             problems.append(problem)
+    known = {scan.name for scan in scans}
     for name, paths in found.items():
+        if _ENTITY.sub("", name) in known - {name}:
+            continue  # another mask of a scan that has its own
         if unused := [p for p in paths if p not in used]:
             message = f"{unused[0]} is a mask without a scan"
             hint = f"add the images of {name}, or take the mask away"

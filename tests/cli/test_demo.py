@@ -25,7 +25,7 @@ def test_results_stand_beside_the_truth(
     folder = tmp_path / "new" / "demo"
     assert main(["demo", str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    right, left = (next(x for x in lines if f"SCM_{s}" in x).split() for s in "RL")
+    right, left = (next(x for x in lines if f"SCM_{s} " in x).split() for s in "RL")
     assert abs(float(right[2]) - 5) < 1 and right[3] == "5.0"
     assert abs(float(left[2]) - 40) < 1 and left[3] == "40.0" and left[5] == "-"
     assert 0 < float(right[4]) < float(right[5]) == 7.2

@@ -247,6 +247,28 @@ def test_muscle_counts_with_both_mfi_and_volume(tmp_path, column, value):
     assert exclusion.reason == "muscle missing: left"
 
 
+def test_what_is_not_to_be_used_is_left_out_and_counted(tmp_path):
+    """Unless asked for; a wild number in such a row stops nothing."""
+    rows, people = made_up()
+    rows = [[*row, "use"] for row in rows]
+    for row, verdict in ((rows[0], "do_not_use"), (rows[2], "look")):
+        row[-1] = verdict
+    paths = write(tmp_path, rows, people, header=[*HEADER, "verdict"])
+    cohort, everything = (
+        assemble(read_measurements(paths[0], all_rows=a), read_participants(paths[1]))
+        for a in (False, True)
+    )
+    assert np.isfinite(everything.mfi).all()
+    assert np.argwhere(np.isnan(cohort.mfi)).tolist() == [[0, 0, 0]]  # MFSS
+    (left_out,) = cohort.exclusions
+    assert left_out.reason == "verdict do_not_use: right"
+    rows[0][4] = "-4000"
+    paths = write(tmp_path, rows, people, header=[*HEADER, "verdict"])
+    assert np.isfinite(load(paths).mfi).sum() == np.isfinite(cohort.mfi).sum()
+    with pytest.raises(ValueError, match="must be a number from -100"):
+        read_measurements(paths[0], all_rows=True)
+
+
 def test_muscle_that_nobody_has_is_left_out(tmp_path):
     rows, people = made_up(14)
     rows = [r for r in rows if r[2:4] != ["TR", "left"]]

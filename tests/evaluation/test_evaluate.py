@@ -309,3 +309,27 @@ def test_calibration_stands_beside_the_raw_value(
         slopes.write_text(text)
         assert main([*run, "--calibration", str(slopes)]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_what_is_not_to_be_used_is_left_out_unless_asked(study, capsys):
+    """Verdicts stand in the measurements beside the masks; a missing muscle counts."""
+    empty = muscles([0] + [6] * 13)
+    save_nifti(study / "masks" / "s2_dseg.nii.gz", empty, AFFINE)
+    lines = ["scan,label,verdict", "s1,3,do_not_use", "s2,1,do_not_use", "s3,3,look"]
+    lines += [f"s{i},4,do_not_use" for i in range(4)]
+    (study / "masks" / "measurements.csv").write_text("\n".join(lines) + "\n")
+    where = (study / "masks", study / "scans", "-o", study / "out")
+
+    def scans():
+        assert command(*where) == 0
+        four = table(study / "out" / "table4.csv")
+        return {r["muscle"]: r["scans"] for r in four}
+
+    found = scans()
+    assert found.pop("LC_R") == "3" and "LC_L" not in found
+    assert set(found.values()) == {"4"}
+    assert "left out: 5 of 56 muscles" in capsys.readouterr().out
+    verdicts = {r["verdict"] for r in table(study / "out" / "scans.csv")}
+    assert verdicts == {"", "look", "do_not_use"}
+    where += ("--all-rows",)
+    assert set(scans().values()) == {"4"}

@@ -261,7 +261,7 @@ def test_the_side_car_and_the_output_tell_of_levels(scene, weights, tmp_path, ca
         file = tmp_path / "in" / f"sub-1_{name}.nii.gz"
         save_nifti(file, np.ascontiguousarray(volume[..., ::-1]), turned)
     where = (tmp_path / "in", "-o", tmp_path / "out", "--weights", weights)
-    assert infer(*where) == 0
+    assert infer(*where) == 1  # blocks in no neck's places: nothing to be used
     assert "sub-1: levels C2-C7 found; T1 not\n" in capsys.readouterr().out
     sidecar = json.loads((tmp_path / "out" / "sub-1_dseg.json").read_text())
     levels = sidecar["Levels"]
@@ -277,7 +277,7 @@ def test_the_side_car_and_the_output_tell_of_levels(scene, weights, tmp_path, ca
     assert sidecar["Identity"]["settings"]["levels_rule"] == "paper"
     assert infer(*where, "--levels-rule", "none") == 2
     assert "other settings (levels_rule)" in capsys.readouterr().err
-    assert infer(*where, "--levels-rule", "none", "--overwrite") == 0
+    assert infer(*where, "--levels-rule", "none", "--overwrite") == 1
     sidecar = json.loads((tmp_path / "out" / "sub-1_dseg.json").read_text())
     assert sidecar["Executed"]["levels_rule"] == "none"
     assert sidecar["Levels"] == levels

@@ -7,6 +7,7 @@ import re
 import nibabel as nib
 import numpy as np
 import pytest
+from block_neck import block_neck, echoes
 from conftest import save_nifti, save_pair
 
 from cervjax.anatomy import MUSCLES
@@ -15,7 +16,7 @@ from cervjax.io.label_sets import MUSCLEMAP
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
-SHAPE, AFFINE = (30, 24, 10), np.diag([-2.0, 2.0, 3.0, 1.0])  # stored as LAS
+AFFINE = np.diag([-1.0, 1.0, 3.0, 1.0])  # stored as LAS
 
 
 def table(path):
@@ -29,17 +30,11 @@ def run(*arguments):
 
 @pytest.fixture
 def study(tmp_path):
-    """Scan a, and a mask in which every muscle is a block; in stored axes, LAS."""
-    rng = np.random.default_rng(0)
-    in_phase = rng.integers(500, 600, SHAPE).astype(np.int16)
-    out_phase = (in_phase * rng.uniform(0.5, 0.9, SHAPE)).astype(np.int16)
-    labels = np.zeros(SHAPE, np.uint8)
-    for m in MUSCLES:  # the first half of x is the patient's right
-        x = 3 if m.side == "right" else 20
-        y = 1 + 3 * ((m.label - 1) // 2)
-        labels[x : x + 5, y : y + 2, 2:8] = m.label
-    write_pair(tmp_path / "scans", in_phase, out_phase)
-    return in_phase.astype(float), out_phase.astype(float), labels
+    """Scan a, and its mask, stored as LAS."""
+    neck = block_neck()
+    images = [np.rint(v).astype(np.int16)[::-1] for v in echoes(neck)]
+    write_pair(tmp_path / "scans", *images)
+    return *(v.astype(float) for v in images), neck[::-1]
 
 
 def write_pair(folder, in_phase, out_phase, name="a"):
@@ -50,7 +45,7 @@ def write_pair(folder, in_phase, out_phase, name="a"):
 def by_hand(in_phase, out_phase, mask):
     fat, water = (in_phase - out_phase) / 2, (in_phase + out_phase) / 2
     fat, water = fat[mask], water[mask]
-    return 100 * fat.mean() / (fat.mean() + water.mean()), mask.sum() * 0.012
+    return 100 * fat.mean() / (fat.mean() + water.mean()), mask.sum() * 0.003
 
 
 def papers(labels):
@@ -61,7 +56,7 @@ def musclemaps(labels):
     new = np.zeros(labels.shape, np.int16)
     for value, label in MUSCLEMAP.muscles.items():
         new[labels == label] = value
-    new[0, 0, 0] = 5021  # of another part of the body
+    new[60, 60, 0] = 5021  # of another part of the body
     return new, ["--labels", "musclemap"]
 
 
@@ -91,6 +86,7 @@ def test_numbers_are_those_of_a_computation_by_hand(tmp_path, study, program):
         assert float(row["mfi_percent"]) == pytest.approx(mfi, rel=1e-5)
         assert float(row["volume_ml"]) == pytest.approx(volume, rel=1e-5)
         assert row["mask_source"] == "given" and row["weights_sha256"] == ""
+        assert (row["verdict"], row["reasons"]) == ("use", "")
     copy = nib.load(out / "a_dseg.nii.gz")
     np.testing.assert_array_equal(np.asarray(copy.dataobj), labels)
     np.testing.assert_array_equal(copy.affine, AFFINE)
@@ -180,6 +176,7 @@ def test_an_edited_mask_is_measured_and_kept(
     assert path.read_bytes() == content
     rows = {int(r["label"]): r for r in table(tmp_path / "out" / "measurements.csv")}
     mfi, volume = by_hand(scan.in_phase, scan.out_phase, labels == 14)
+    volume *= 4  # its voxels are of 2 x 2 x 3 mm
     assert float(rows[14]["mfi_percent"]) == pytest.approx(mfi, rel=1e-4)
     assert float(rows[14]["volume_ml"]) == pytest.approx(volume, rel=1e-5)
     assert {r["mask_source"] for r in rows.values()} == {"edited"}

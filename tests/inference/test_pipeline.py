@@ -172,9 +172,7 @@ def test_mask_keeps_the_scans_own_grid(tmp_path, two_blobs, random_weights):
         image = nib.load(path)
         image.header["sform_code"] = 2
         nib.save(image, path)
-    assert (
-        infer(tmp_path / "in", "-o", tmp_path / "o", "--weights", random_weights) == 0
-    )
+    infer(tmp_path / "in", "-o", tmp_path / "o", "--weights", random_weights)
     scan = nib.load(tmp_path / "in" / "s_inphase.nii.gz")
     mask = nib.load(tmp_path / "o" / "s_dseg.nii.gz")
     assert mask.shape == scan.shape and mask.get_data_dtype() == np.uint8
@@ -280,7 +278,7 @@ def test_windows_too_low_for_the_weights_are_told(
     size = ("--window", 16, 16, slices, "--border", 2, 2, 2)
     windows = ("--mode", "sliding_window", *size)
     flags = ("--padding", 2, 2, 0, "--weights", threshold_weights)
-    assert infer(scans, "-o", tmp_path / "out", *flags, *windows) == 0
+    infer(scans, "-o", tmp_path / "out", *flags, *windows)
     sidecar = json.loads((tmp_path / "out" / "sub-1_dseg.json").read_text())
     assert any("whole height" in w for w in sidecar["Warnings"]) == told
 
@@ -303,7 +301,8 @@ def test_results_are_skipped_kept_and_refused(
     assert "were made with other weights (sub-1)" in capsys.readouterr().err
     assert len(table(out / "measurements.csv")) == 14
     assert mask.stat().st_mtime_ns == first
-    assert infer(*run, random_weights, "--overwrite") == 0
+    assert infer(*run, random_weights, "--overwrite") == 1
+    assert "nothing to be used in 1 scan(s): sub-1" in capsys.readouterr().out
     assert table(out / "failures.csv") == []
     assert mask.stat().st_mtime_ns != first
 
@@ -472,7 +471,7 @@ def test_a_full_disk_ends_the_run_with_a_reason(
             raise OSError(28, "No space left on device", str(path))
         path.write_bytes(b"x")
 
-    monkeypatch.setattr("cervjax.inference.results.replace_mask", full)
+    monkeypatch.setattr("cervjax.inference.standing.replace_mask", full)
     assert infer(scans, "-o", out, "--weights", threshold_weights) == 1
     failures = table(out / "failures.csv")
     assert [f["scan"] for f in failures] == ["b", "c"]
@@ -568,7 +567,7 @@ def test_niftynets_own_result_comes_out(case, golden, tmp_path):
             "--padding",
             *padding,
         )
-    assert status == 0
+    assert status == 1 and not table(tmp_path / "failures.csv")  # a piece of a neck
     (ours,) = tmp_path.glob("*_dseg.nii.gz")
     (theirs,) = (golden / case / "expected").glob("*.nii.gz")
     ours, theirs = nib.load(ours), nib.load(theirs)

@@ -32,7 +32,7 @@ from made_up import write_scans, write_untrained_weights
 from cervjax.inference.memory import device_name
 from cervjax.inference.method import Method
 from cervjax.inference.pipeline import Listener, segment_scans
-from cervjax.inference.results import paths
+from cervjax.inference.sidecar import paths
 from cervjax.inference.stages import STAGES
 from cervjax.io.pairing import find_scans
 from cervjax.io.scans import Scan

@@ -5,6 +5,7 @@ disagree. All rows of a table come from the same weights, settings and version o
 cervjax.
 """
 
+import json
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -13,10 +14,13 @@ from cervjax.anatomy import itksnap_labels, slicer_colors
 from cervjax.inference.sidecar import Identity, ResultError, differences, sidecars
 from cervjax.io.files import write_atomically
 from cervjax.io.tables import read_rows, write_rows
+from cervjax.measurement.dictionary import as_bids
 
 MEASUREMENTS = "measurements.csv"
 SLICES = "measurements_slices.csv"
 FAILURES = "failures.csv"
+DICTIONARY = "measurements.json"
+"""What each column of the tables means."""
 
 
 def check_folder(out: Path, identity: Identity, replaced: Collection[str] = ()) -> None:
@@ -47,7 +51,7 @@ def check_folder(out: Path, identity: Identity, replaced: Collection[str] = ()) 
 
 
 def write_tables(out: Path, identity: Identity, without: Collection[str] = ()) -> None:
-    """Rebuilds both measurement tables from all complete results in the folder.
+    """Rebuilds the tables from all complete results in the folder, and describes them.
 
     Args:
         out: the folder.
@@ -63,6 +67,8 @@ def write_tables(out: Path, identity: Identity, without: Collection[str] = ()) -
     ]
     write_rows(out / MEASUREMENTS, (r for s in found for r in s["Measurements"]))
     write_rows(out / SLICES, (r for s in found for r in s["SliceMeasurements"]))
+    text = json.dumps(as_bids(), indent=1) + "\n"
+    write_atomically(out / DICTIONARY, lambda part: part.write_text(text, "utf-8"))
 
 
 class Verdicts(NamedTuple):

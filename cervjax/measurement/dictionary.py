@@ -1,0 +1,120 @@
+"""What each column of the tables means, as BIDS has it: ``measurements.json``."""
+
+from typing import Any, NamedTuple
+
+from cervjax.anatomy import MUSCLES
+
+
+class Column(NamedTuple):
+    """Of a table.
+
+    Attributes:
+        description: what it holds.
+        units: of its numbers, "" for words and counts without a unit.
+        levels: the values that words may take.
+    """
+
+    description: str
+    units: str = ""
+    levels: dict[str, str] | None = None
+
+
+_IDENTITY = {
+    "scan": Column("name of the scan"),
+    "label": Column("value in the mask: Table 1 of the paper, even is left"),
+    "muscle": Column(
+        "abbreviation of the muscle",
+        levels={m.abbreviation: m.name for m in MUSCLES},
+    ),
+    "side": Column("the patient's side", levels={"left": "left", "right": "right"}),
+}
+_MEASURES = {
+    "volume_ml": Column("voxels times the volume of one", "ml"),
+    "mfi_percent": Column(
+        "the paper's muscle fat infiltration, a ratio of means: "
+        "100 mean(F) / (mean(F) + mean(W)) over all voxels of the muscle",
+        "%",
+    ),
+    "fat_fraction_mean_percent": Column(
+        "mean of the voxels' own 100 F / (F + W), where F + W > 0", "%"
+    ),
+    "fat_fraction_median_percent": Column("median of the same", "%"),
+    "water_mean": Column("mean of W = (IP + OOP) / 2", "arbitrary"),
+    "fat_mean": Column("mean of F = (IP - OOP) / 2", "arbitrary"),
+    "voxels": Column("number of voxels", "count"),
+    "voxels_undefined": Column("voxels with F + W <= 0, without a fraction", "count"),
+    "voxels_negative_fat": Column("voxels with F < 0: noise, kept in means", "count"),
+    "confidence_mean": Column("mean of the network's largest class probability", "1"),
+}
+_MUSCLE = {
+    "slice_first": Column("lowest axial slice; 0 is the lowest of the scan"),
+    "slice_last": Column("highest axial slice, included"),
+    "slices": Column("axial slices with voxels of the muscle", "count"),
+    "touches_fov_edge": Column("a voxel lies on a face of the volume"),
+    "asymmetry_volume_percent": Column("100 (L - R) / ((L + R) / 2) of volumes", "%"),
+    "asymmetry_mfi_points": Column("MFI left less right", "points of %"),
+    "mfi_calibrated_percent": Column("MFI times the slope of an evaluation", "%"),
+    "volume_calibrated_ml": Column("volume times the slope of an evaluation", "ml"),
+    "verdict": Column(
+        "whether the numbers may be used",
+        levels={
+            "use": "nothing speaks against it",
+            "look": "look at the picture before using the numbers",
+            "do_not_use": "the numbers are of something else",
+        },
+    ),
+    "reasons": Column("what speaks against it, the gravest first"),
+    "familiarity": Column(
+        "whether the whole scan is one that the weights know",
+        levels={
+            "known": "a neck, found whole",
+            "doubtful": "something was not found",
+            "stranger": "no neck, or nothing that the weights know",
+        },
+    ),
+    "fat_water_source": Column("what fat and water were computed from"),
+}
+_SLICE = {
+    "slice": Column("axial slice; 0 is the lowest of the scan"),
+    "z_mm": Column("height of the slice's middle in scanner coordinates (S)", "mm"),
+    "area_mm2": Column("cross-section of the muscle", "mm^2"),
+}
+_ORIGIN = {
+    "mask_source": Column(
+        "who drew the mask",
+        levels={
+            "network": "the weights",
+            "edited": "the weights, and changed since",
+            "given": "another program, or a person",
+        },
+    ),
+    "mode": Column(
+        "how the network was run",
+        levels={
+            "whole": "the whole volume at once",
+            "sliding_window": "window by window",
+        },
+    ),
+    "weights_sha256": Column("first digits of the weights' SHA-256"),
+    "cervjax_version": Column("version of the program"),
+}
+_FAILURE = {
+    "files": Column("files of a scan without a result"),
+    "error": Column("why it has none, and what to do"),
+}
+
+COLUMNS = _IDENTITY | _MEASURES | _MUSCLE | _SLICE | _ORIGIN | _FAILURE
+"""All columns of ``measurements.csv``, its tables by slice, and ``failures.csv``."""
+
+
+def as_bids() -> dict[str, Any]:
+    """The content of ``measurements.json``."""
+    found = {}
+    for name, column in COLUMNS.items():
+        entry: dict[str, Any] = {"Description": column.description}
+        if column.units:
+            entry["Units"] = column.units
+        if column.levels:
+            entry["Levels"] = column.levels
+        found[name] = entry
+    return found

@@ -24,9 +24,11 @@ PHASE_PAIR, FAT_PAIR = ("in_phase", "out_phase"), ("water", "fat")
 _WORD_PAIRS = {
     PHASE_PAIR: "inphase/outphase in-phase/out-of-phase in_phase/out_of_phase "
     "in/opp ip/op ip/oop inphase/outofphase inphase/oppphase inphase/opposedphase "
-    "in-phase/opposed-phase in_phase/opposed_phase",
+    "in-phase/opposed-phase in_phase/opposed_phase in-phase/opp-phase "
+    "in_phase/opp_phase in-phase/out-phase in_phase/out_phase inphase/opposed in/out",
     FAT_PAIR: "water/fat wat/fat",
 }
+_LAST_ONLY = {"out"}  # words that mean something else before the end of a name
 # As written, at the end of a name only: nnU-Net's channels, dcm2niix's W and F.
 _EXACT_PAIRS = {PHASE_PAIR: "0000/0001", FAT_PAIR: "W/F"}
 
@@ -53,20 +55,27 @@ _FAT_SHIFT_HZ_PER_T = 3.4 * 42.577  # 3.4 ppm from water
 
 _SEPARATORS = "-_. "
 _START, _END = r"(?<![^-_. /])", r"(?![^-_. /])"
-_WORD = f"(?i:{'|'.join(sorted(_WORDS, key=len, reverse=True))})"
-_ENTITY = "(?:(?:acq|rec|desc)-)?"  # a BIDS entity whose value is the role
+_LONGEST_FIRST = sorted(_WORDS, key=len, reverse=True)
+_LAST_WORD = f"(?i:{'|'.join(_LONGEST_FIRST)})"
+_WORD = f"(?i:{'|'.join(w for w in _LONGEST_FIRST if w not in _LAST_ONLY)})"
+_ENTITY = "(?:(?:acq|rec|desc|part)-)?"  # a BIDS entity whose value is the role
 _COPY = "(?P<copy>[ab]?)"  # dcm2niix tells equal names apart: x_in, x_ina
-_ENDING = re.compile(rf"{_START}{_ENTITY}(?P<word>{_WORD}|[WF])(?:_e\d+)?{_COPY}$")
+_ENDING = re.compile(rf"{_START}{_ENTITY}(?P<word>{_LAST_WORD}|[WF])(?:_e\d+)?{_COPY}$")
+_NUMBERED = re.compile(  # dcm2niix's %d_%s: the number of the series comes last
+    rf"{_START}{_ENTITY}(?P<word>{_LAST_WORD}|[WF]){_COPY}(?=[-_. ]s?\d{{1,4}}$)"
+)
 _ANYWHERE = re.compile(
     rf"{_START}{_ENTITY}(?P<word>{_WORD}|^[WF](?=/))(?P<copy>){_END}"
 )
 ROLE_FOLDER = re.compile(f"{_WORD}|[WF]")
 _CHANNEL = re.compile(r"(?<=_)(?P<word>000[0-3])(?P<copy>)$")
 _ECHO = re.compile(rf"{_START}(?P<word>e\d+(?=[ab]?$)|echo-\d+){_COPY}{_END}")
+_RULES = (_ENDING, _NUMBERED, _ANYWHERE, _CHANNEL, _ECHO)
 _DROPPED = re.compile(r"(?:^|_)(?:part-mag|echo-\d+)(?=_|$)")
 
 NIFTI = re.compile(r"(?i)(?P<stem>[^.].*)\.nii(\.gz)?")
 DICOM = re.compile(r"(?i).*\.(dcm|ima)|dicomdir|im[-_]?\d+|mr\.[\d.]+")
+OTHER_FORMAT = re.compile(r"(?i)[^.].*\.(nrrd|nhdr|mha|mhd|mgz|mgh|img|hdr|mif|par)")
 OUTPUT = re.compile(
     r"(?i)(.*[-_])?(dseg|seg|softseg|probseg|mask|labels?|levels?|pdff|ff|fatfrac"
     r"|r2star|niftynet_out)"
@@ -79,6 +88,34 @@ NOT_MAGNITUDE = re.compile(
 )
 
 
+_LEADING = re.compile(r"(?P<number>\d{1,4})[-_. ](?=\D)")
+_TRAILING = re.compile(r"(?:^|[-_. ])(?P<mark>s?)(?P<number>\d{1,4})[ab]?$")
+
+
+class Series(NamedTuple):
+    """A name without the number of its series.
+
+    Attributes:
+        stem: what is left.
+        number: the number, -1 where there is none.
+        mark: how it is written: "s" as in ``s004``, "0" as in ``0004``, or "".
+    """
+
+    stem: str
+    number: int = -1
+    mark: str = ""
+
+
+def series_of(stem: str) -> Series:
+    """Takes the number at the end off, or else at the beginning."""
+    match = _TRAILING.search(stem) or _LEADING.match(stem)
+    if not match:
+        return Series(stem)
+    mark = match.groupdict().get("mark") or "0" * (len(match["number"]) == 4)
+    left = (stem[: match.start()] + stem[match.end() :]).strip(_SEPARATORS)
+    return Series(left, int(match["number"]), mark)
+
+
 class NamedImage(NamedTuple):
     """A file that belongs to a scan.
 
@@ -88,6 +125,8 @@ class NamedImage(NamedTuple):
         stem: its name without the role; the images of one scan share it.
         claims: the roles that name and side-car give it; one, if all is well.
         partner: the name its partner should have, below `folder`.
+        acquired: study and time of acquisition from the side-car; empty if unknown.
+        is_named: whether its own name has the role, not the side-car or a folder.
     """
 
     path: Path
@@ -95,24 +134,34 @@ class NamedImage(NamedTuple):
     stem: str
     claims: frozenset[str]
     partner: str
+    acquired: str = ""
+    is_named: bool = True
 
 
-def read_name(path: Path, home: Path) -> NamedImage | None:
+def read_name(
+    path: Path, home: Path, *, is_first_echo: bool = False
+) -> NamedImage | None:
     """Reads an image's name, and the side-car beside it.
 
     Args:
         path: the image, ``.nii`` or ``.nii.gz``; it need not exist.
         home: a folder above it; names of folders in between count as part of the name.
+        is_first_echo: the name lacks the ``_e1`` that it should have.
 
     Returns:
-        What they tell, or None where the name holds no word for a role.
+        What they tell, or None where neither tells a role.
     """
     label = path.relative_to(home).with_name(stem_of(path)).as_posix()
+    label += "_e1" * is_first_echo
+    sidecar = _sidecar(path)
+    stated, acquired = _stated_role(sidecar), _acquired(sidecar)
     matches = role_words(label)
     if not matches:
-        return None
-    sidecar = _sidecar(path)
-    claims = {_stated_role(sidecar), *map(role_of, matches)} - {""}
+        if not stated:
+            return None
+        stem, claims = label.rpartition("/")[2], frozenset({stated})
+        return NamedImage(path, path.parent, stem, claims, "*", acquired, False)
+    claims = {stated, *map(role_of, matches)} - {""}
     claims = claims or {_echo_role(sidecar)} - {""}
     match = matches[0]
     before, after = label[: match.start()], label[match.end() :]
@@ -122,12 +171,32 @@ def read_name(path: Path, home: Path) -> NamedImage | None:
     start, end = match.span("word")
     extension = path.name[len(stem_of(path)) :]
     partner = label[:start] + _partner(match) + label[end:] + extension
-    return NamedImage(path, home, stem, frozenset(claims), partner)
+    return NamedImage(path, home, stem, frozenset(claims), partner, acquired)
+
+
+def of_series_folder(path: Path) -> NamedImage | None:
+    """Reads the name of a folder that holds one series, and so has the role.
+
+    Returns:
+        As `read_name` of the folder, or None where it tells no role.
+    """
+    named = path.parent.with_name(f"{path.parent.name}.nii")
+    folder = read_name(named, named.parent)
+    if folder is None or len(folder.claims) != 1:
+        return None
+    sidecar = _sidecar(path)
+    claims = folder.claims | ({_stated_role(sidecar)} - {""})
+    return folder._replace(
+        path=path,
+        claims=frozenset(claims),
+        acquired=_acquired(sidecar),
+        is_named=False,
+    )
 
 
 def role_words(label: str) -> list[re.Match[str]]:
     """The words for a role in a name, by the first rule that finds any."""
-    found = ([*rule.finditer(label)] for rule in (_ENDING, _ANYWHERE, _CHANNEL, _ECHO))
+    found = ([*rule.finditer(label)] for rule in _RULES)
     return next(filter(None, found), [])
 
 
@@ -153,6 +222,14 @@ def _sidecar(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _acquired(sidecar: dict[str, Any]) -> str:
+    """What is the same for all images that were computed from the same echoes."""
+    time = sidecar.get("AcquisitionTime")
+    if not isinstance(time, str | int | float) or not str(time).strip():
+        return ""
+    return f"{sidecar.get('StudyInstanceUID', '')} {time}"
 
 
 def _stated_role(sidecar: dict[str, Any]) -> str:

@@ -9,17 +9,20 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from cervjax.io.filenames import (
     DICOM,
     FAT_PAIR,
     NIFTI,
     NOT_MAGNITUDE,
+    OTHER_FORMAT,
     OUTPUT,
     PHASE_PAIR,
     ROLE_FOLDER,
     ROLES,
     NamedImage,
+    of_series_folder,
     read_name,
     role_of,
     role_words,
@@ -28,6 +31,7 @@ from cervjax.io.filenames import (
 )
 from cervjax.io.files import walk_once
 from cervjax.io.scans import ACCEPTED, BY_HAND, PairingError, Problem, Scan
+from cervjax.io.series import Key, by_series, has_pair
 
 
 def find_scans(root: Path) -> tuple[list[Scan], list[Problem]]:
@@ -52,12 +56,11 @@ def find_scans(root: Path) -> tuple[list[Scan], list[Problem]]:
         what = "is a file, not a folder" if root.exists() else "does not exist"
         hint = f"give its folder, {BY_HAND}" if root.exists() else "check the path"
         raise PairingError(f"{root} {what}; {hint}")
-    paths, has_dicom, problems = _walk(root)
-    groups: dict[tuple[Path, str], list[NamedImage]] = defaultdict(list)
-    for image in _images(paths, root):
-        groups[image.folder, image.stem].append(image)
+    tree = _walk(root)
+    groups = _groups(_images(tree.paths, root))
     names = _names(groups, root)
     outcomes = [_assemble(names[key], images) for key, images in groups.items()]
+    problems = tree.problems
     problems += [outcome for outcome in outcomes if isinstance(outcome, Problem)]
     scans = [outcome for outcome in outcomes if isinstance(outcome, Scan)]
     taken = _repeated(scan.name for scan in scans)
@@ -65,7 +68,7 @@ def find_scans(root: Path) -> tuple[list[Scan], list[Problem]]:
     scans = [scan for scan in scans if scan.name.casefold() not in taken]
     problems.sort(key=lambda problem: _natural(problem.scan))
     if not scans:
-        problems.append(_nothing_found(root, paths, has_dicom))
+        problems.append(_nothing_found(root, tree))
     return sorted(scans, key=lambda scan: _natural(scan.name)), problems
 
 
@@ -98,17 +101,36 @@ def pairing_table(
         lines += [*(f"  {shown(path)}" for path in problem.files), f"  {problem.hint}"]
     used = {path for scan in scans for path in scan.files.values()}
     used |= {path for problem in problems for path in problem.files}
-    unused = [path for path in _walk(root)[0] if path not in used]
+    tree = _walk(root)
+    unused = [path for path in tree.paths if path not in used]
     if unused:
         lines += ["", f"not recognised: {len(unused)} NIfTI file(s)"]
         lines += [f"  {shown(path)}" for path in unused]
+    if tree.others:
+        lines += ["", f"of other formats, not read: {_examples(tree.others)}"]
     lines += ["", f"{len(scans)} scan(s), {len(problems)} problem(s)"]
     return "\n".join(lines)
 
 
-def _walk(root: Path) -> tuple[list[Path], bool, list[Problem]]:
-    """NIfTI files that are no output, whether there is DICOM, unreadable folders."""
+class _Tree(NamedTuple):
+    """What lies in a folder.
+
+    Attributes:
+        paths: NIfTI files that are no output.
+        others: images of formats that are not read.
+        has_dicom: whether there is DICOM.
+        problems: folders that cannot be read.
+    """
+
+    paths: list[Path]
+    others: list[Path]
+    has_dicom: bool
+    problems: list[Problem]
+
+
+def _walk(root: Path) -> _Tree:
     paths: list[Path] = []
+    others: list[Path] = []
     problems: list[Problem] = []
     has_dicom = False
 
@@ -128,26 +150,64 @@ def _walk(root: Path) -> tuple[list[Path], bool, list[Problem]]:
             nifti = NIFTI.fullmatch(name)
             if nifti and not OUTPUT.fullmatch(nifti["stem"]):
                 paths.append(folder / name)
-    return paths, has_dicom, problems
+            if OTHER_FORMAT.fullmatch(name):
+                others.append(folder / name)
+    return _Tree(paths, others, has_dicom, problems)
+
+
+def _groups(images: Iterable[NamedImage]) -> dict[Key, list[NamedImage]]:
+    """The images of each scan, and of what should be one.
+
+    Of an image whose own name tells nothing, and that has no partner, nothing is said.
+    """
+    by_stem: dict[Key, list[NamedImage]] = defaultdict(list)
+    for image in images:
+        by_stem[image.folder, image.stem].append(image)
+    groups: dict[Key, list[NamedImage]] = {}
+    alone: list[NamedImage] = []
+    for key, members in by_stem.items():
+        roles = [min(image.claims) for image in members if len(image.claims) == 1]
+        if len({*roles}) < len(members) or has_pair(roles):
+            groups[key] = members
+        else:
+            alone += members
+    together, left = by_series(alone)
+    for key, members in together.items():
+        groups[key] = groups.get(key, []) + members
+    for image in left:
+        if image.is_named:
+            groups.setdefault((image.folder, image.stem), []).append(image)
+    return groups
 
 
 def _images(paths: Iterable[Path], root: Path) -> Iterator[NamedImage]:
     """The files that have a role, or should have one.
 
     A folder named for a role lends it to its files, unless theirs differ: then it is
-    just a folder (such as ``in`` for input).
+    just a folder (such as ``in`` for input). A folder that holds one series has the
+    role in its name, with or without the file's.
     """
     by_folder: dict[Path, list[Path]] = defaultdict(list)
     for path in paths:
         if not NOT_MAGNITUDE.fullmatch(stem_of(path)):
             by_folder[path.parent].append(path)
     for folder, members in by_folder.items():
-        home = folder
+        home, stems = folder, {stem_of(path) for path in members}
+        own = {role_of(m) for path in members for m in role_words(stem_of(path))}
+        lent = {role_of(match) for match in role_words(folder.name)} - {""}
         if folder != root and ROLE_FOLDER.fullmatch(folder.name):
             labels = (f"{folder.name}/{stem_of(path)}" for path in members)
             matches = (match for label in labels for match in role_words(label))
             home = folder.parent if len({*map(role_of, matches)}) == 1 else folder
-        yield from filter(None, (read_name(path, home) for path in members))
+        elif folder != root and lent == own and len(lent) == 1:
+            home = folder.parent
+        for path in members:
+            is_first = f"{stem_of(path)}_e2" in stems and not role_words(stem_of(path))
+            image = read_name(path, home, is_first_echo=is_first)
+            if image is None and folder != root and len(members) == 1:
+                image = of_series_folder(path)
+            if image:
+                yield image
 
 
 def _assemble(name: str, images: list[NamedImage]) -> Scan | Problem:
@@ -179,7 +239,7 @@ def _assemble(name: str, images: list[NamedImage]) -> Scan | Problem:
     return Problem(name, files, message, f"Add or rename the partner, {BY_HAND}.")
 
 
-def _names(keys: Iterable[tuple[Path, str]], root: Path) -> dict[tuple[Path, str], str]:
+def _names(keys: Iterable[Key], root: Path) -> dict[Key, str]:
     """Names of scans: the shared stem, after the folder where several share it."""
     names = {(folder, stem): safe_name(stem, folder) for folder, stem in keys}
     repeated = _repeated(names.values())
@@ -201,15 +261,30 @@ def _name_taken(scan: Scan) -> Problem:
     return Problem(scan.name, tuple(scan.files.values()), message, hint)
 
 
-def _nothing_found(root: Path, paths: list[Path], has_dicom: bool) -> Problem:
-    name = safe_name("", root)
-    if has_dicom and not paths:
+def _nothing_found(root: Path, tree: _Tree) -> Problem:
+    name, paths = safe_name("", root), tree.paths
+    if tree.has_dicom and not paths:
         hint = "Convert it with dcm2niix first."
         return Problem(name, (), f"DICOM but no NIfTI file in {root}", hint)
-    some = ", ".join(path.name for path in paths[:5]) + ", ..." * (len(paths) > 5)
-    count = f"{len(paths)} NIfTI file(s)"
-    message = f"no complete scan in {root}: {count} ({some or 'none'})"
-    return Problem(name, (), message, f"Use the endings {ACCEPTED}, {BY_HAND}.")
+    count = f"{len(paths)} NIfTI file(s) ({_examples(paths)})"
+    message = f"no complete scan in {root}: {count}"
+    if tree.others:
+        message += f"; of other formats, not read: {_examples(tree.others)}"
+        hint = "Convert other formats to NIfTI (.nii, .nii.gz)."
+        return Problem(name, (), message, hint)
+    hint = f"Use the endings {ACCEPTED}, {BY_HAND}."
+    if paths and not any(
+        path.with_name(f"{stem_of(path)}.json").exists() for path in paths
+    ):
+        hint += " dcm2niix's .json side-cars tell roles too, and are missing (-b y)."
+    return Problem(name, (), message, hint)
+
+
+def _examples(paths: list[Path]) -> str:
+    return (
+        ", ".join(path.name for path in paths[:5]) + ", ..." * (len(paths) > 5)
+        or "none"
+    )
 
 
 def _natural(name: str) -> list[str | int]:

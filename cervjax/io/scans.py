@@ -17,11 +17,11 @@ from cervjax.io.filenames import (
 )
 
 ACCEPTED = (
-    "_inphase/_outphase, _IN/_OPP, _IP/_OP or _0000/_0001 (nnU-Net) for in-phase/"
-    "out-of-phase, _water/_fat or _W/_F for water/fat"
+    "_inphase/_outphase, _IN/_OPP, _IN/_OUT, _IP/_OP or _0000/_0001 (nnU-Net) for "
+    "in-phase/out-of-phase, _water/_fat or _W/_F for water/fat"
 )
 """The endings to recommend."""
-BY_HAND = "or name the files: --in-phase F --out-phase F"
+BY_HAND = "or name the files: --in-phase F --out-phase F, or --list TABLE"
 """What to do where names are of no use, for messages."""
 
 

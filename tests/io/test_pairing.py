@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from cervjax.io.filenames import ROLES
 from cervjax.io.pairing import find_scans, pairing_table
 from cervjax.io.scans import PairingError, Problem, Scan, explicit_scan
 
@@ -100,12 +101,31 @@ PHASE = {
     ("IN/sub_0001", "OPP/sub_0001"): "sub_0001",
     ("in/sub1_IN", "in/sub1_OPP"): "sub1",
     ("in/IN_sub1", "in/OPP_sub1"): "sub1",
+    ("neck_IN", "neck_OUT"): "neck",
+    ("ax_t1_inphase", "ax_t1_opposed"): "ax_t1",
+    ("ax_t1_in_phase", "ax_t1_opp_phase"): "ax_t1",
+    ("ax_t1_in-phase", "ax_t1_out-phase"): "ax_t1",
+    ("sub-01_part-inphase_dixon", "sub-01_part-outphase_dixon"): "sub-01_dixon",
+    ("p/IN_PHASE_s005", "p/OPP_PHASE_s004"): "p",
+    ("t1_in_s13", "t1_opp_s12"): "t1",
+    ("sub_in_01", "sub_opp_01"): "sub_01",
+    ("I_Dixon/I_Dixon_in/I_Dixon_in", "I_Dixon/I_Dixon_opp/I_Dixon_opp"): "I_Dixon",
+    ("VIBE_320_IN_0004/2015s004a1001", "VIBE_320_OPP_0003/2015s003a1001"): "VIBE_320",
+}
+SERIES = {
+    # names of in-phase, out-of-phase, water, fat: name of the scan
+    ("13_t1_in", "12_t1_opp", "14_t1_W", "15_t1_F"): "t1",
+    ("t1_in_13", "t1_opp_12", "t1_W_14", "t1_F_15"): "t1",
+    ("t1-in-13", "t1-opp-12", "t1-W-14", "t1-F-15"): "t1",
+    ("a_IN_0013/x", "a_OPP_0012/y", "a_W_0014/z", "a_F_0015/u"): "a",
+    ("p/a_in/a_in", "p/a_opp/a_opp", "p/a_W/a_W", "p/a_F/a_F"): "a",
 }
 WATER_FAT = {
     ("sub-01_water", "sub-01_fat"): "sub-01",
     ("sub-01_WATER", "sub-01_FAT"): "sub-01",
     ("sub-01_wat", "sub-01_fat"): "sub-01",
     ("sub-01_W", "sub-01_F"): "sub-01",
+    ("sub_W_01", "sub_F_01"): "sub_01",
     ("sub-01_Wa", "sub-01_Fa"): "sub-01_a",
     ("water/sub1", "fat/sub1"): "sub1",
     ("W/sub1", "F/sub1"): "sub1",
@@ -132,6 +152,99 @@ def test_pairs_water_with_fat(tmp_path, names, scan):
     assert found.name == scan
     assert shown(found, tmp_path) == {"water": water, "fat": fat}
     assert found.has_water_fat and not found.has_pair
+
+
+@pytest.mark.parametrize(("names", "scan"), SERIES.items(), ids=str)
+def test_series_of_all_roles_are_one_scan(tmp_path, names, scan):
+    make(tmp_path, *(f"{name}.nii.gz" for name in names))
+    found = only_scan(tmp_path)
+    assert found.name == scan
+    assert [shown(found, tmp_path)[role] for role in ROLES] == [
+        f"{name}.nii.gz" for name in names
+    ]
+
+
+TYPES = {"in": "IN_PHASE", "opp": "OPP_PHASE", "W": "WATER", "F": "FAT"}
+
+
+@pytest.mark.parametrize(
+    "form", ["{t}_{n}", "{n}_{t}", "{t}_{r}_{n}", "{n}_{t}_{r}", "{t}_{n}a"]
+)
+def test_runs_of_one_protocol_are_told_apart_by_time(tmp_path, form):
+    """dcm2niix's names; two runs of in-phase and out-of-phase with side-cars."""
+    for run, time in enumerate(("10:10:10.5", "10:14:02.0")):
+        for number, role in enumerate(("opp", "in"), 12 + 4 * run):
+            name = form.format(t="DICOM_t1_vibe_20240109", n=number, r=role)
+            image_type = ["DERIVED", "DIXON", TYPES[role]]
+            path = tmp_path / f"{name}.nii.gz"
+            sidecar(path, ImageType=image_type, AcquisitionTime=time)
+    scans, problems = find_scans(tmp_path)
+    assert problems == []
+    assert len(scans) == 2 and scans[0].name != scans[1].name
+    for scan, expected in zip(scans, (13, 17), strict=True):
+        assert str(expected) in scan.in_phase.name
+        assert str(expected - 1) in scan.out_phase.name
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("13_t1_in", "12_t1_opp"),
+        ("t1_in_13", "t1_opp_12"),
+        ("t1_in_0001", "t1_opp_0002"),
+        ("t1_in_1", "t1_opp_2", "t1_opp_3", "t1_in_4"),
+        ("1_in", "2_opp", "3_W", "3_F"),
+    ],
+    ids=str,
+)
+def test_numbers_without_evidence_are_no_series(tmp_path, names):
+    """They may as well be those of people."""
+    make(tmp_path, *(f"{name}.nii" for name in names))
+    scans, problems = find_scans(tmp_path)
+    assert all(not scan.has_pair for scan in scans)
+    assert any("without a partner" in problem.message for problem in problems)
+
+
+def test_series_of_different_times_do_not_pair(tmp_path):
+    for number, (role, time) in enumerate((("in", "10:10"), ("opp", "10:20")), 3):
+        path = tmp_path / f"t1_{number}.nii"
+        sidecar(path, ImageType=["DIXON", TYPES[role]], AcquisitionTime=time)
+    assert find_scans(tmp_path)[0] == []
+
+
+def test_the_first_echo_may_lack_its_number(tmp_path):
+    for name, time_s in (("gre_dixon", 0.00123), ("gre_dixon_e2", 0.00246)):
+        content = {"EchoTime": time_s, "MagneticFieldStrength": 3}
+        sidecar(tmp_path / f"{name}.nii.gz", **content)
+    scan = only_scan(tmp_path)
+    assert scan.name == "gre_dixon"
+    assert scan.out_phase.name == "gre_dixon.nii.gz"
+
+
+def test_other_images_of_a_dixon_are_left_out(tmp_path):
+    names = [f"I_D/I_D_{r}/I_D_{r}.nii" for r in ("in", "opp", "F", "W")]
+    others = [f"I_D/I_D_{r}/I_D_{r}.nii" for r in ("F_FP", "in3", "opp_T2s")]
+    make(tmp_path, *names, *others)
+    scan = only_scan(tmp_path)
+    assert {*shown(scan, tmp_path).values()} == {*names}
+    table = pairing_table([scan], [], tmp_path)
+    assert all(f"  {name}" in table for name in others)
+
+
+def test_images_of_other_formats_are_named(tmp_path):
+    make(tmp_path, "neck_IN.nrrd", "neck_OPP.nrrd", "a.mha")
+    scans, problems = find_scans(tmp_path)
+    assert scans == [] and "neck_IN.nrrd" in problems[0].message
+    assert "NIfTI" in problems[0].hint
+    make(tmp_path, "b_IN.nii", "b_OPP.nii")
+    assert "not read: a.mha, neck_IN.nrrd" in pairing_table(
+        [only_scan(tmp_path)], [], tmp_path
+    )
+
+
+def test_missing_sidecars_are_asked_for(tmp_path):
+    make(tmp_path, *(f"DICOM_t1_vibe_20240109_{n}.nii.gz" for n in range(12, 16)))
+    assert "side-cars" in find_scans(tmp_path)[1][0].hint
 
 
 def test_extensions_may_differ_within_a_pair(tmp_path):
@@ -216,7 +329,7 @@ def test_passed_over_without_a_word(tmp_path, name):
         "b_in3.nii.gz",
         "sub-0001.nii.gz",
         "b_0005.nii.gz",
-        "b_out.nii.gz",
+        "b_out_T1.nii.gz",
         "b_ph.nii.gz",
         "sub-1_part-phase_inphase.nii.gz",
         "sub-1_part-real_inphase.nii.gz",
@@ -607,7 +720,8 @@ def test_table(tmp_path):
         "",
         "PROBLEM bad: bad_IN.nii is in-phase without a partner (expected bad_OPP.nii)",
         "  bad_IN.nii",
-        "  Add or rename the partner, or name the files: --in-phase F --out-phase F.",
+        "  Add or rename the partner, or name the files: --in-phase F --out-phase F, "
+        "or --list TABLE.",
         "",
         "not recognised: 1 NIfTI file(s)",
         "  scout.nii",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cervjax.io.pairing import find_scans
+from cervjax.io.scan_list import read_scan_list
 from cervjax.io.scans import PairingError, Problem, Scan, explicit_scan
 
 OK, SOME_FAILED, NOT_STARTED, INTERRUPTED = 0, 1, 2, 130
@@ -20,6 +21,13 @@ def add_scan_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-i", "--input", type=Path, metavar="SCANS", help="the same as a flag"
     )
+    parser.add_argument(
+        "--list",
+        type=Path,
+        metavar="TABLE",
+        help="CSV of scans instead: name, in_phase, out_phase, water, fat, and what "
+        "else there is of participants (--dry-run --csv of infer writes one)",
+    )
     for role in ("in-phase", "out-phase", "water", "fat"):
         parser.add_argument(
             f"--{role}", type=Path, metavar="FILE", help=f"one scan's {role} image"
@@ -30,18 +38,23 @@ def scans_of(args: argparse.Namespace) -> tuple[list[Scan], list[Problem], Path]
     """The scans that `add_scan_flags` names, what is wrong, and their folder.
 
     Raises:
-        PairingError: neither a folder nor files were given, or both.
+        PairingError: neither a folder nor files nor a list were given, or two of them.
     """
     if args.scans is not None and args.input is not None:
         raise PairingError(f"two folders of scans: {args.scans} and {args.input}")
     folder = args.scans or args.input
     files = (args.in_phase, args.out_phase, args.water, args.fat)
+    if sum((folder is not None, any(files), args.list is not None)) > 1:
+        raise PairingError("give a folder of scans, single files or a list: one only")
     if any(files):
-        if folder is not None:
-            raise PairingError("give a folder of scans or single files, not both")
         return [explicit_scan(*files)], [], Path(".")
+    if args.list is not None:
+        listed = read_scan_list(args.list)
+        return listed.scans, listed.problems, args.list.parent
     if folder is None:
-        raise PairingError("give a folder of scans, or --in-phase F --out-phase F")
+        raise PairingError(
+            "give a folder of scans, --in-phase F --out-phase F, or --list TABLE"
+        )
     scans, problems = find_scans(folder)
     return scans, problems, folder
 

@@ -16,6 +16,7 @@ from cervjax.cli.flags import (
     use_device,
 )
 from cervjax.io.pairing import pairing_table
+from cervjax.io.scan_list import read_scan_list, write_participants, write_scan_list
 
 SETTINGS = (
     "mode",
@@ -35,7 +36,8 @@ HELP = "segment and measure scans"
 EXAMPLES = """\
 cervjax infer scans/ -o results/
 cervjax infer --in-phase ip.nii.gz --out-phase op.nii.gz -o results/
-cervjax infer scans/ --dry-run"""
+cervjax infer scans/ --dry-run --csv scans.csv
+cervjax infer --list scans.csv -o results/"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,6 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="draw masks again that were edited since they were written",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the pairing only")
+    parser.add_argument(
+        "--csv",
+        type=Path,
+        metavar="TABLE",
+        help="with --dry-run: write the pairing, to be edited and read by --list",
+    )
 
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
@@ -137,8 +145,13 @@ def _add_preprocessing(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Segments and measures scans."""
     scans, problems, root = scans_of(args)
+    if args.csv and not args.dry_run:
+        raise ValueError("--csv writes what --dry-run finds; give both")
     if args.dry_run:
         print(pairing_table(scans, problems, root))
+        if args.csv:
+            write_scan_list(args.csv, scans, problems)
+            print(f"{args.csv} is to be edited, then read by --list {args.csv}")
         return SOME_FAILED if problems else OK
     if args.output is None:
         raise ValueError("give a folder for the results: -o OUT")
@@ -151,6 +164,8 @@ def run(args: argparse.Namespace) -> int:
     from cervjax.model.weights import SHIPPED, load_weights
 
     check_writable(args.output)
+    if args.list:
+        write_participants(args.output / "participants.tsv", read_scan_list(args.list))
     weights = load_weights(args.weights or SHIPPED, args.landmarks)
     calibration = args.calibration and read_calibration(args.calibration)
     chosen = (*RECIPE_SETTINGS, *SETTINGS)

@@ -59,6 +59,39 @@ def scans_of(args: argparse.Namespace) -> tuple[list[Scan], list[Problem], Path]
     return scans, problems, folder
 
 
+def add_extras(parser: argparse.ArgumentParser) -> None:
+    """What is written only where it is asked for."""
+    parser.add_argument(
+        "--maps",
+        action="store_true",
+        help="write maps of water, fat and fat fraction of each scan",
+    )
+    parser.add_argument(
+        "--histogram",
+        action="store_true",
+        help="write each muscle's voxels by their fat fraction",
+    )
+
+
+def extras_of(args: argparse.Namespace, scans: Path) -> list[str]:
+    """Those that `add_extras` has asked for.
+
+    Args:
+        args: of the command.
+        scans: folder of the scans.
+
+    Raises:
+        ValueError: maps would lie among the scans, and be taken for their images.
+    """
+    given = args.scans or args.input
+    if args.maps and given and args.output.resolve().is_relative_to(scans.resolve()):
+        raise ValueError(
+            f"--maps into {args.output}, which lies in the folder of the scans: they "
+            "would be taken for images of scans; give another folder with -o"
+        )
+    return [name for name in ("maps", "histogram") if getattr(args, name)]
+
+
 def add_tta(parser: argparse.ArgumentParser, when: str) -> None:
     """How many versions of a scan the network sees."""
     parser.add_argument(

@@ -7,10 +7,12 @@ from cervjax.about import __version__
 from cervjax.cli.flags import (
     OK,
     SOME_FAILED,
+    add_extras,
     add_scan_flags,
     add_triple,
     add_tta,
     check_writable,
+    extras_of,
     positive,
     scans_of,
     use_device,
@@ -68,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="draw masks again that were edited since they were written",
     )
+    add_extras(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the pairing only")
     parser.add_argument(
         "--csv",
@@ -155,6 +158,7 @@ def run(args: argparse.Namespace) -> int:
         return SOME_FAILED if problems else OK
     if args.output is None:
         raise ValueError("give a folder for the results: -o OUT")
+    extras = extras_of(args, root)
     use_device(args.device)
     from cervjax.cli.progress import end_of_run, scan_listener
     from cervjax.inference.memory import device_name
@@ -185,6 +189,7 @@ def run(args: argparse.Namespace) -> int:
             args.output,
             overwrite=args.overwrite,
             discard_edits=args.discard_edits,
+            extras=extras,
             listener=listener,
         )
     names = {scan.name for scan in scans}

@@ -3,7 +3,13 @@
 import argparse
 from pathlib import Path
 
-from cervjax.cli.flags import add_scan_flags, check_writable, scans_of
+from cervjax.cli.flags import (
+    add_extras,
+    add_scan_flags,
+    check_writable,
+    extras_of,
+    scans_of,
+)
 
 HELP = "measure masks that are drawn already, by whatever program"
 
@@ -42,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="calibrated values beside the raw ones",
     )
+    add_extras(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
     from cervjax.io.masks import masks_of
     from cervjax.measurement.calibration import read_calibration
 
-    scans, problems, _ = scans_of(args)
+    scans, problems, root = scans_of(args)
+    extras = extras_of(args, root)
     folder = args.masks if args.masks.is_dir() else args.masks.parent
     label_set = read_label_set(args.labels, folder)
     pairs, without = masks_of(scans, args.masks)
@@ -71,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     flags = {name: getattr(args, name) for name in ("quiet", "verbose", "debug")}
     with scan_listener(len(pairs), **flags) as listener:
         failures = measure_scans(
-            pairs, [*problems, *without], how, args.output, listener
+            pairs, [*problems, *without], how, args.output, extras, listener
         )
     names = {scan.name for scan, _ in pairs}
     done = len(pairs) + len(problems) + len(without) - len(failures)

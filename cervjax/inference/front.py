@@ -12,10 +12,11 @@ import numpy as np
 from jax import Array
 from jaxtyping import Real
 
+from cervjax.inference.measured import Segmented
+from cervjax.inference.measured import measured as measured_result
 from cervjax.inference.method import Method
 from cervjax.inference.origin import Origin
-from cervjax.inference.result import Result, Segmented, Source, as_table
-from cervjax.inference.result import measured as measured_result
+from cervjax.inference.result import Result, Source, as_table
 from cervjax.inference.segment import prepare_images, segment_prepared
 from cervjax.inference.stages import Stopwatch
 from cervjax.io.dixon import dixon_images

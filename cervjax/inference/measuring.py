@@ -7,8 +7,9 @@ from pathlib import Path
 from cervjax.inference import results, standing
 from cervjax.inference.failures import Failure, Listener, failure_of
 from cervjax.inference.given import drawn
+from cervjax.inference.measured import Segmented, measured
 from cervjax.inference.origin import MaskSource, Origin
-from cervjax.inference.result import Result, Segmented, Source, measured
+from cervjax.inference.result import Result, Source
 from cervjax.inference.sidecar import DamagedError, Identity, plain, read_sidecar
 from cervjax.inference.stages import Stopwatch
 from cervjax.io.dixon import Measured, read_scan
@@ -47,6 +48,7 @@ def measure_scans(
     problems: Collection[Problem],
     how: GivenMasks,
     out: Path,
+    extras: Collection[str] = (),
     listener: Listener = Listener(),  # noqa: B008  frozen
 ) -> list[Failure]:
     """Measures masks that are there, and writes what `pipeline.segment_scans` writes.
@@ -59,6 +61,7 @@ def measure_scans(
         problems: what is in the way of others; becomes failures.
         how: labels and settings.
         out: results folder; must exist.
+        extras: of `result.EXTRAS`, to be written too.
         listener: what is told.
 
     Returns:
@@ -85,7 +88,7 @@ def measure_scans(
             try:
                 result = measure_given(scan, mask, how)
                 listener.on_stage(scan.name, "write")
-                seconds = {**result.seconds, "write": result.write(out)}
+                seconds = {**result.seconds, "write": result.write(out, extras=extras)}
             except Exception as error:  # of this scan; the others go on
                 fail(failure_of(scan, error))
                 listener.on_finished(scan.name, {})

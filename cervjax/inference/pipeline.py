@@ -11,14 +11,16 @@ from cervjax.inference import results, standing
 from cervjax.inference.failures import DISK_FULL, Failure, Listener, failure_of
 from cervjax.inference.given import edited_mask
 from cervjax.inference.levels import levels_line
+from cervjax.inference.measured import Segmented, measured
 from cervjax.inference.method import Method
 from cervjax.inference.origin import Origin
-from cervjax.inference.result import Result, Segmented, Source, measured
+from cervjax.inference.result import Result, Source
 from cervjax.inference.segment import prepare_images, segment_prepared
 from cervjax.inference.stages import Stopwatch
 from cervjax.io.dixon import DixonImages, read_scan
 from cervjax.io.files import sha256_of_file
 from cervjax.io.scans import Problem, Scan
+from cervjax.measurement.maps import write_maps
 from cervjax.preprocessing.pipeline import Prepared
 
 
@@ -62,6 +64,7 @@ def segment_scans(
     *,
     overwrite: bool = False,
     discard_edits: bool = False,
+    extras: Collection[str] = (),
     listener: Listener = Listener(),  # noqa: B008  frozen
 ) -> list[Failure]:
     """Segments and measures scans one after the other into a folder.
@@ -83,6 +86,7 @@ def segment_scans(
         overwrite: compute scans again that have a result. A mask that was edited is
             kept and measured.
         discard_edits: draw such masks again, too.
+        extras: of `result.EXTRAS`, to be written too.
         listener: what is told.
 
     Returns:
@@ -107,7 +111,7 @@ def segment_scans(
             standing.mark_failed(out, failure.scan, failure.error)
 
     full = threading.Event()
-    work = _Stages(method, out, overwrite, discard_edits, listener.on_stage)
+    work = _Stages(method, out, overwrite, discard_edits, extras, listener.on_stage)
     try:
         for p in problems:
             files = "; ".join(map(str, p.files))
@@ -140,6 +144,7 @@ class _Stages:
     out: Path
     overwrite: bool
     discard_edits: bool
+    extras: Collection[str]
     on_stage: Callable[[str, str], object]
 
     def read(self, scan: Scan) -> _Read | _Drawn | _Outcome:
@@ -155,6 +160,10 @@ class _Stages:
             discard_edits=self.discard_edits,
         )
         if found.done:
+            if "maps" in self.extras:
+                measure_on = self.method.settings.measure_on
+                images = read_scan(scan, measure_on=measure_on)
+                write_maps(self.out, scan.name, images)
             return _Outcome((found.notice,), {})
         files = {role: str(path) for role, path in scan.files.items()}
         settings = self.method.settings
@@ -204,7 +213,8 @@ class _Stages:
         return _Outcome((*levels, *result.warnings), seconds)
 
     def _written(self, result: Result) -> float:
-        return result.write(self.out, discard_edits=self.discard_edits)
+        how = {"discard_edits": self.discard_edits, "extras": self.extras}
+        return result.write(self.out, **how)
 
 
 def _caught(stage: Callable[[Any], Any], full: threading.Event) -> Callable[[Any], Any]:

@@ -4,7 +4,7 @@ import base64
 import html
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,18 @@ from jaxtyping import Float, Float32, UInt8
 from cervjax.about import NOTICE, __version__
 from cervjax.figures.quality import qc_figure, save_png
 from cervjax.inference import results, sidecar, standing
-from cervjax.inference.levels import DOUBTFUL, Level, levels_found
+from cervjax.inference.levels import Level, levels_found
 from cervjax.inference.origin import Origin, versions
 from cervjax.inference.types import Segmentation
-from cervjax.io.dixon import DixonImages, exchange_warnings
+from cervjax.io.dixon import DixonImages
 from cervjax.io.files import sha256_of_file
 from cervjax.io.nifti import labels_file, to_stored_orientation
-from cervjax.measurement.calibration import Calibration, calibrated
-from cervjax.measurement.scan import Rows, label_warnings, measure_scan
-from cervjax.measurement.verdict import (
-    DO_NOT_USE,
-    ScanFindings,
-    judge_muscles,
-    summary,
-)
+from cervjax.measurement.composition import Rows
+from cervjax.measurement.maps import fat_fraction_percent, write_maps
+from cervjax.measurement.statistics import histogram
+
+EXTRAS = ("maps", "histogram")
+"""What is written only where it is asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,10 +88,14 @@ class Result:
     @property
     def fat_fraction(self) -> Float32[np.ndarray, "i j k"]:
         """``100 F / (F + W)`` in percent, like `labels`; NaN where F + W <= 0."""
-        fat, water = self.images.fat_water.fat, self.images.fat_water.water
-        signal = fat + water
-        nan = np.full(fat.shape, np.nan, np.float32)
-        return self._stored(np.divide(100 * fat, signal, out=nan, where=signal > 0))
+        return self._stored(fat_fraction_percent(self.images.fat_water))
+
+    @property
+    def histogram(self) -> Rows:
+        """Voxels per muscle and fat fraction, as in ``measurements_histogram.csv``."""
+        both = self.images.fat_water
+        rows = histogram(self.segmentation.labels, both.fat, both.water)
+        return [{"scan": self.source.name} | row for row in rows]
 
     @property
     def affine(self) -> Float[np.ndarray, "4 4"]:
@@ -105,11 +107,12 @@ class Result:
         """`rows` as a pandas DataFrame; as they are where there is no pandas."""
         return as_table(self.rows)
 
-    def save(self, out: str | Path) -> None:
+    def save(self, out: str | Path, extras: Collection[str] = ()) -> None:
         """Writes the files that ``cervjax infer`` writes.
 
         Args:
             out: folder, made if need be; a result of the same scan is replaced.
+            extras: of `EXTRAS`.
 
         Raises:
             ResultError: it holds results of other weights, settings or versions, or a
@@ -119,18 +122,21 @@ class Result:
         out.mkdir(parents=True, exist_ok=True)
         identity = self.origin.identity
         results.check_folder(out, identity, replaced=[name])
-        self.write(out)
+        self.write(out, extras=extras)
         results.write_label_tables(out)
         results.write_tables(out, identity)
         if not (out / results.FAILURES).exists():
             results.write_failures(out, [])
 
-    def write(self, out: Path, *, discard_edits: bool = False) -> float:
+    def write(
+        self, out: Path, *, discard_edits: bool = False, extras: Collection[str] = ()
+    ) -> float:
         """Writes mask and picture, then the side-car, which marks them as complete.
 
         Args:
             out: folder.
             discard_edits: replace a mask that was edited.
+            extras: of `EXTRAS`.
 
         Returns:
             The seconds that took.
@@ -153,10 +159,14 @@ class Result:
             digests[files.labels.name] = sha256_of_file(files.labels)
         save_png(self.figure(), files.qc)
         digests[files.qc.name] = sha256_of_file(files.qc)
+        if "maps" in extras:
+            write_maps(out, self.source.name, self.images)
         seconds = {**self.seconds, "write": time.perf_counter() - started}
         written = self._sidecar(digests) | {
             "Seconds": {stage: round(s, 3) for stage, s in seconds.items()}
         }
+        if "histogram" in extras:
+            written["Histogram"] = self.histogram
         sidecar.write_sidecar(out, self.source.name, written)
         return seconds["write"]
 
@@ -210,81 +220,6 @@ class Result:
             + "<table><tr><th>muscle</th><th>MFI (%)</th><th>volume (ml)</th></tr>"
             + f"{rows}</table>"
         )
-
-
-@dataclass(frozen=True, eq=False)
-class Segmented:
-    """What was found in a scan, to be measured.
-
-    Attributes:
-        found: labels and confidence, in RAS.
-        origin: who drew them.
-        warnings: of images and network.
-        seconds: by stage.
-    """
-
-    found: Segmentation
-    origin: Origin
-    warnings: Sequence[str]
-    seconds: Mapping[str, float]
-
-
-def measured(
-    source: Source,
-    images: DixonImages,
-    segmented: Segmented,
-    calibration: Calibration | None = None,
-) -> Result:
-    """Measures what was found.
-
-    Raises:
-        ValueError: as `measure_scan`.
-    """
-    started = time.perf_counter()
-    found = segmented.found
-    confidence = found.confidence if segmented.origin.mask is None else None
-    rows, slices = measure_scan(found.labels, images, confidence)
-    warnings = (
-        *segmented.warnings,
-        *exchange_warnings(found.labels, images),
-        *label_warnings(found.labels, rows),
-    )
-    if calibration is not None:
-        rows = calibrated(rows, calibration)
-    judged = judge_muscles(rows, found.labels, images, scan_findings(segmented))
-    scan, origin = {"scan": source.name}, segmented.origin.columns()
-    familiarity = "" if found.verdict is None else found.verdict.familiarity
-    of_scan = {"familiarity": familiarity, "fat_water_source": images.fat_water.source}
-    verdicts = [{"verdict": j.verdict, "reasons": "; ".join(j.reasons)} for j in judged]
-    return Result(
-        source,
-        images,
-        found,
-        segmented.origin,
-        [
-            scan | row | verdict | of_scan | origin
-            for row, verdict in zip(rows, verdicts, strict=True)
-        ],
-        [scan | row | origin for row in slices],
-        (*warnings, summary(judged)),
-        {**segmented.seconds, "measure": time.perf_counter() - started},
-    )
-
-
-def scan_findings(segmented: Segmented) -> ScanFindings:
-    """What is known of a scan before its muscles are judged."""
-    found = segmented.found
-    levels = None
-    if found.levels is not None:
-        levels = {
-            v.level for v in levels_found(found.levels) if v.confidence > DOUBTFUL
-        }
-    reasons = []
-    if found.verdict is not None and found.verdict.familiarity == "stranger":
-        text = f"not a neck that the weights know ({found.verdict.reasons[0]})"
-        reasons.append((DO_NOT_USE, text))
-    full_length = segmented.origin.executed.get("levels_rule") == "none"
-    return ScanFindings(tuple(reasons), levels, full_length)
 
 
 def as_table(rows: Rows) -> Any:

@@ -18,6 +18,7 @@ from cervjax.measurement.dictionary import as_bids
 
 MEASUREMENTS = "measurements.csv"
 SLICES = "measurements_slices.csv"
+HISTOGRAM = "measurements_histogram.csv"
 FAILURES = "failures.csv"
 DICTIONARY = "measurements.json"
 """What each column of the tables means."""
@@ -67,6 +68,11 @@ def write_tables(out: Path, identity: Identity, without: Collection[str] = ()) -
     ]
     write_rows(out / MEASUREMENTS, (r for s in found for r in s["Measurements"]))
     write_rows(out / SLICES, (r for s in found for r in s["SliceMeasurements"]))
+    bins = [r for s in found for r in s.get("Histogram", [])]
+    if bins:
+        write_rows(out / HISTOGRAM, bins)
+    else:
+        (out / HISTOGRAM).unlink(missing_ok=True)
     text = json.dumps(as_bids(), indent=1) + "\n"
     write_atomically(out / DICTIONARY, lambda part: part.write_text(text, "utf-8"))
 

@@ -177,16 +177,41 @@ def labels_file(
         The bytes; the same labels give the same ones.
     """
     header = like.header.copy()
-    header.set_data_dtype(np.uint8)
-    header.set_data_shape(labels.shape)
-    header.set_slope_inter(1, 0)
     header.set_intent("label", name="cervjax muscles")
     header["descrip"] = b"cervjax: labels of Weber et al. 2021, Table 1"
+    return _file_like(labels.astype(np.uint8), like, header, compressed)
+
+
+def write_map(
+    path: str | Path, values: Real[np.ndarray, "x y z"], like: NiftiImage
+) -> None:
+    """Writes a RAS map as float32 on the grid of the scan, atomically.
+
+    Args:
+        path: ``.nii`` or ``.nii.gz``.
+        values: (x, y, z), RAS, the shape of ``like.data``.
+        like: the scan; its qform, sform, codes and units are kept bit for bit.
+    """
+    header = like.header.copy()
+    header.set_intent("none")
+    header["descrip"] = b"cervjax"
+    compressed = str(path).endswith(".gz")
+    content = _file_like(values.astype(np.float32), like, header, compressed)
+    write_atomically(path, lambda part: part.write_bytes(content))
+
+
+def _file_like(
+    data: np.ndarray, like: NiftiImage, header: Any, compressed: bool
+) -> bytes:
+    """A NIfTI file of the same kind and grid as the scan's."""
+    header.set_data_dtype(data.dtype)
+    header.set_data_shape(data.shape)
+    header.set_slope_inter(1, 0)
     header["cal_min"], header["cal_max"], header["aux_file"] = 0, 0, b""
-    stored = np.ascontiguousarray(to_stored_orientation(labels, like))
-    image = type(like.header)  # Nifti1 or Nifti2: the labels' file is of the same kind
-    make = nib.Nifti2Image if image is nib.Nifti2Header else Nifti1Image
-    return _bytes(make(stored.astype(np.uint8), None, header), compressed, 6)
+    stored = np.ascontiguousarray(to_stored_orientation(data, like))
+    two = type(like.header) is nib.Nifti2Header
+    image = (nib.Nifti2Image if two else Nifti1Image)(stored, None, header)
+    return _bytes(image, compressed, 6 if data.dtype == np.uint8 else 1)
 
 
 def write_volume(

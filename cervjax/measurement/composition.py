@@ -11,6 +11,8 @@ import numpy as np
 
 from cervjax.anatomy import LEFT_RIGHT_PERMUTATION, MUSCLES, NUM_CLASSES
 
+Rows = list[dict[str, Any]]
+
 _PARTNER = LEFT_RIGHT_PERMUTATION[1:NUM_CLASSES].astype(int) - 1
 _IS_LEFT = np.array([m.side == "left" for m in MUSCLES])
 _NONE = np.array(None)
@@ -23,7 +25,7 @@ def measure(
     *,
     voxel_volume_ml: float,
     confidence: np.ndarray | None = None,
-) -> list[dict[str, Any]]:
+) -> Rows:
     """Volume, fat infiltration, extent and asymmetry of all 14 muscles.
 
     ``mfi_percent`` is the paper's ratio of means over all voxels of the muscle,
@@ -95,7 +97,7 @@ def measure_slices(
     voxel_area_mm2: float = np.nan,
     slice_positions_mm: Sequence[float] | np.ndarray | None = None,
     confidence: np.ndarray | None = None,
-) -> list[dict[str, Any]]:
+) -> Rows:
     """Area, volume and fat infiltration per muscle and axial slice.
 
     The columns mean what they mean in `measure`.
@@ -236,7 +238,7 @@ def _sides(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(_IS_LEFT, values, other), np.where(_IS_LEFT, other, values)
 
 
-def _rows(muscle: np.ndarray, columns: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+def _rows(muscle: np.ndarray, columns: dict[str, np.ndarray]) -> Rows:
     """Rows of plain Python scalars, each beginning with its muscle."""
     identity = [
         {"label": m.label, "muscle": m.abbreviation, "side": m.side}

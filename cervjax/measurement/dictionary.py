@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from cervjax.anatomy import MUSCLES
+from cervjax.measurement.statistics import PERCENTILES
 
 
 class Column(NamedTuple):
@@ -53,6 +54,21 @@ _MUSCLE = {
     "touches_fov_edge": Column("a voxel lies on a face of the volume"),
     "asymmetry_volume_percent": Column("100 (L - R) / ((L + R) / 2) of volumes", "%"),
     "asymmetry_mfi_points": Column("MFI left less right", "points of %"),
+    "fat_fraction_sd_percent": Column("standard deviation of voxels' fractions", "%"),
+    **{
+        f"fat_fraction_p{p}_percent": Column(f"{p}th percentile of the same", "%")
+        for p in PERCENTILES
+    },
+    "lean_volume_ml": Column("sum of W / (F + W) times the volume of a voxel", "ml"),
+    "area_max_mm2": Column("largest axial cross-section", "mm^2"),
+    "area_max_slice": Column("its slice; 0 is the lowest of the scan"),
+    "mfi_outline_in_percent": Column(
+        "MFI with the outline moved inwards by outline_step_mm", "%"
+    ),
+    "mfi_outline_out_percent": Column(
+        "MFI with the outline moved outwards, not into other muscles", "%"
+    ),
+    "outline_step_mm": Column("the smallest side of a voxel", "mm"),
     "mfi_calibrated_percent": Column("MFI times the slope of an evaluation", "%"),
     "volume_calibrated_ml": Column("volume times the slope of an evaluation", "ml"),
     "verdict": Column(
@@ -79,6 +95,10 @@ _SLICE = {
     "z_mm": Column("height of the slice's middle in scanner coordinates (S)", "mm"),
     "area_mm2": Column("cross-section of the muscle", "mm^2"),
 }
+_HISTOGRAM = {
+    "from_percent": Column("lower end of a bin of voxels' fat fractions", "%"),
+    "to_percent": Column("its upper end, not included", "%"),
+}
 _ORIGIN = {
     "mask_source": Column(
         "who drew the mask",
@@ -103,7 +123,7 @@ _FAILURE = {
     "error": Column("why it has none, and what to do"),
 }
 
-COLUMNS = _IDENTITY | _MEASURES | _MUSCLE | _SLICE | _ORIGIN | _FAILURE
+COLUMNS = _IDENTITY | _MEASURES | _MUSCLE | _SLICE | _HISTOGRAM | _ORIGIN | _FAILURE
 """All columns of ``measurements.csv``, its tables by slice, and ``failures.csv``."""
 
 

@@ -1,7 +1,5 @@
 """Measurements of one scan, and what is odd about its labels."""
 
-from typing import Any
-
 import numpy as np
 from jaxtyping import Float, Float32, Integer
 
@@ -9,9 +7,8 @@ from cervjax.anatomy import MUSCLES
 from cervjax.io.dixon import DixonImages
 from cervjax.io.labels import exchanged_pairs, exchanged_sides
 from cervjax.io.nifti import NiftiImage
-from cervjax.measurement.composition import measure, measure_slices
-
-Rows = list[dict[str, Any]]
+from cervjax.measurement.composition import Rows, measure, measure_slices
+from cervjax.measurement.statistics import measure_spread
 
 
 def measure_scan(
@@ -19,7 +16,9 @@ def measure_scan(
     images: DixonImages,
     confidence: Float32[np.ndarray, "x y z"] | None = None,
 ) -> tuple[Rows, Rows]:
-    """Rows per muscle (`composition.measure`), and per muscle and slice.
+    """Rows per muscle, and per muscle and slice.
+
+    Those per muscle are of `composition.measure` and `statistics.measure_spread`.
 
     Args:
         labels: 0-14, (x, y, z), on the grid of the images.
@@ -31,7 +30,11 @@ def measure_scan(
     """
     grid, fat, water = images.grid, images.fat_water.fat, images.fat_water.water
     common = {"voxel_volume_ml": grid.voxel_volume_ml, "confidence": confidence}
-    rows = measure(labels, fat, water, **common)
+    spread = measure_spread(labels, fat, water, grid.spacing_mm)
+    rows = [
+        row | more
+        for row, more in zip(measure(labels, fat, water, **common), spread, strict=True)
+    ]
     slices = measure_slices(
         labels,
         fat,

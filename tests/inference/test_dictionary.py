@@ -18,7 +18,7 @@ def results(tmp_path_factory, two_blobs, threshold_weights):
     folder = tmp_path_factory.mktemp("dictionary")
     (folder / "calibration.json").write_text('{"slopes": {}}')
     save_pair(folder / "in", two_blobs)
-    flags = ["--weights", threshold_weights, "--calibration"]
+    flags = ["--weights", threshold_weights, "--histogram", "--calibration"]
     argv = [folder / "in", "-o", folder / "out", *flags, folder / "calibration.json"]
     main(["infer", *map(str, argv)])
     return folder / "out"

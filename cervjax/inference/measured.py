@@ -1,0 +1,94 @@
+"""From what was found in a scan to its result: rows, verdicts, warnings."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cervjax.inference.levels import DOUBTFUL, levels_found
+from cervjax.inference.origin import Origin
+from cervjax.inference.result import Result, Source
+from cervjax.inference.types import Segmentation
+from cervjax.io.dixon import DixonImages, exchange_warnings
+from cervjax.measurement.calibration import Calibration, calibrated
+from cervjax.measurement.scan import label_warnings, measure_scan
+from cervjax.measurement.verdict import (
+    DO_NOT_USE,
+    ScanFindings,
+    judge_muscles,
+    summary,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """What was found in a scan, to be measured.
+
+    Attributes:
+        found: labels and confidence, in RAS.
+        origin: who drew them.
+        warnings: of images and network.
+        seconds: by stage.
+    """
+
+    found: Segmentation
+    origin: Origin
+    warnings: Sequence[str]
+    seconds: Mapping[str, float]
+
+
+def measured(
+    source: Source,
+    images: DixonImages,
+    segmented: Segmented,
+    calibration: Calibration | None = None,
+) -> Result:
+    """Measures what was found.
+
+    Raises:
+        ValueError: as `measure_scan`.
+    """
+    started = time.perf_counter()
+    found = segmented.found
+    confidence = found.confidence if segmented.origin.mask is None else None
+    rows, slices = measure_scan(found.labels, images, confidence)
+    warnings = (
+        *segmented.warnings,
+        *exchange_warnings(found.labels, images),
+        *label_warnings(found.labels, rows),
+    )
+    if calibration is not None:
+        rows = calibrated(rows, calibration)
+    judged = judge_muscles(rows, found.labels, images, scan_findings(segmented))
+    scan, origin = {"scan": source.name}, segmented.origin.columns()
+    familiarity = "" if found.verdict is None else found.verdict.familiarity
+    of_scan = {"familiarity": familiarity, "fat_water_source": images.fat_water.source}
+    verdicts = [{"verdict": j.verdict, "reasons": "; ".join(j.reasons)} for j in judged]
+    return Result(
+        source,
+        images,
+        found,
+        segmented.origin,
+        [
+            scan | row | verdict | of_scan | origin
+            for row, verdict in zip(rows, verdicts, strict=True)
+        ],
+        [scan | row | origin for row in slices],
+        (*warnings, summary(judged)),
+        {**segmented.seconds, "measure": time.perf_counter() - started},
+    )
+
+
+def scan_findings(segmented: Segmented) -> ScanFindings:
+    """What is known of a scan before its muscles are judged."""
+    found = segmented.found
+    levels = None
+    if found.levels is not None:
+        levels = {
+            v.level for v in levels_found(found.levels) if v.confidence > DOUBTFUL
+        }
+    reasons = []
+    if found.verdict is not None and found.verdict.familiarity == "stranger":
+        text = f"not a neck that the weights know ({found.verdict.reasons[0]})"
+        reasons.append((DO_NOT_USE, text))
+    full_length = segmented.origin.executed.get("levels_rule") == "none"
+    return ScanFindings(tuple(reasons), levels, full_length)

@@ -81,6 +81,7 @@ def segment_prepared(
         found = segment_volume(forward, image, settings, recipe.padding, part)
     else:
         found = _niftynets(forward, image, settings, recipe, part)
+    found = found._replace(labels=in_signal(found.labels, prepared.voids))
     if prepared.box:
         found = _pasted(found, prepared.box, shape)
     if weights.card.architecture.classes > NUM_CLASSES:
@@ -118,6 +119,13 @@ def _niftynets(
         for v in (found.labels, found.confidence)
     )
     return Segmentation(labels, confidence)
+
+
+def in_signal(labels: np.ndarray, voids: np.ndarray | None) -> np.ndarray:
+    """Classes without muscles where there is no signal; bodies have little anyway."""
+    if voids is None:
+        return labels
+    return np.where(voids & (labels < NUM_CLASSES), 0, labels).astype(np.uint8)
 
 
 def _pasted(

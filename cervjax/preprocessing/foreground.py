@@ -2,11 +2,16 @@
 
 import numpy as np
 from jaxtyping import Bool, Float32
+from scipy.ndimage import gaussian_filter
 
 FOREGROUND_SHARE = 0.3
 """Of the foreground's mean: what is brighter is foreground."""
 BRIGHTEST = 3.0
 """Times the foreground's mean: what is brighter is cut, as fat next to a coil."""
+VOID_SHARE = 0.08, 0.25
+"""Of the foreground's mean: lowest and highest limit below which there is no signal."""
+_OVER_AIR = 3.0  # times the median of what is not foreground
+_SMOOTH_MM = 2.0
 COLUMN_SHARE = 0.1
 MARGIN_MM = 8.0
 
@@ -56,6 +61,28 @@ def body_box(
         first, last = inside[0] - margin, inside[-1] + 1 + margin
         box.append(slice(max(int(first), 0), min(int(last), volume.shape[axis])))
     return box[0], box[1], slice(0, volume.shape[2])
+
+
+def signal_voids(
+    volume: Float32[np.ndarray, "x y z"], spacing_mm: tuple[float, float, float]
+) -> Bool[np.ndarray, "x y z"]:
+    """Where there is no signal to see a muscle by: air, and where the coils reach not.
+
+    Averaged over some millimetres in the plane, the signal is less than three times
+    that of air, within `VOID_SHARE`.
+
+    Args:
+        volume: float32 (x, y, z), any intensity unit; its lowest value counts as 0.
+        spacing_mm: of its voxels.
+    """
+    height = volume - volume.min()
+    mask, level = _foreground(height)
+    if level == 0:
+        return np.ones(volume.shape, bool)
+    air = float(np.median(height[~mask])) if not mask.all() else 0.0
+    share = np.clip(_OVER_AIR * air / level, *VOID_SHARE)
+    sigma = [_SMOOTH_MM / step for step in spacing_mm[:2]]
+    return gaussian_filter(height, (*sigma, 0)) < share * level
 
 
 def _foreground(height: np.ndarray) -> tuple[Bool[np.ndarray, "x y z"], float]:

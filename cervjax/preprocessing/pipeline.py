@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Real
 
-from cervjax.preprocessing.foreground import body_box, whiten_foreground
+from cervjax.preprocessing.foreground import body_box, signal_voids, whiten_foreground
 from cervjax.preprocessing.histogram import (
     CHANNELS,
     DILATIONS,
@@ -68,11 +68,13 @@ class Prepared(NamedTuple):
         image: float32 (x, y, z, 2), padded, standardised, whitened.
         resampled_shape: voxels before padding.
         box: the part of the scan that was taken, by its voxels; None is all of it.
+        voids: bool, of that part's shape: see `signal_voids`; None is nowhere.
     """
 
     image: Float32[np.ndarray, "x y z 2"]
     resampled_shape: tuple[int, int, int]
     box: tuple[slice, slice, slice] | None = None
+    voids: Bool[np.ndarray, "i j k"] | None = None
 
 
 def prepare(
@@ -92,9 +94,10 @@ def prepare(
     Raises:
         ValueError: no voxel is brighter than zero in both channels.
     """
-    box = None
+    box = voids = None
     if recipe.normalisation == "foreground":
         box = body_box(in_phase, spacing_mm)
+        voids = signal_voids(in_phase, spacing_mm)[box]
         in_phase, out_phase = in_phase[box], out_phase[box]
     with ThreadPoolExecutor(len(CHANNELS)) as pool:  # SciPy and NumPy free the lock
         volumes = list(
@@ -103,7 +106,7 @@ def prepare(
             )
         )
         if recipe.normalisation == "foreground":
-            return _whitened(volumes, recipe, pool)._replace(box=box)
+            return _whitened(volumes, recipe, pool)._replace(box=box, voids=voids)
         mask = _padded_foreground(volumes, recipe, pool)
         if not mask.any():
             raise ValueError("no foreground: no voxel is above zero in both channels")

@@ -17,6 +17,7 @@ from cervjax.anatomy import NUM_CLASSES
 from cervjax.inference.decode import Places
 from cervjax.inference.segment import (
     decode,
+    in_signal,
     part_shape,
     part_spacing_mm,
     prepare_images,
@@ -59,12 +60,13 @@ class Debiased(NamedTuple):
 
 
 class _Case(NamedTuple):
-    """A scan: logits, places and size of its voxels, voxels of each reference label."""
+    """A scan: logits, places and size of its voxels, reference counts, voids."""
 
     logits: Logits
     places: tuple[Places, Places, Places]
     spacing_mm: tuple[float, ...]
     reference: np.ndarray
+    voids: np.ndarray | None = None
 
 
 def fit_logit_bias(
@@ -143,7 +145,9 @@ def _case(weights: Weights, scan: LabelledScan) -> _Case:
     part = part_shape(prepared, reference.shape)
     places = scan_places(logits, size, recipe.padding, part, tta)
     counts = np.bincount(reference.reshape(-1), minlength=NUM_CLASSES)
-    return _Case(logits, places, part_spacing_mm(prepared, part, recipe), counts)
+    return _Case(
+        logits, places, part_spacing_mm(prepared, part, recipe), counts, prepared.voids
+    )
 
 
 def _volume_ratio(case: _Case, shift: np.ndarray) -> np.ndarray:
@@ -152,6 +156,7 @@ def _volume_ratio(case: _Case, shift: np.ndarray) -> np.ndarray:
     others = np.zeros(values.shape[-1] - NUM_CLASSES)  # bodies stay as they are
     moved = values + np.r_[0, shift[_PAIR], others].astype(np.float32)
     found = decode(case.logits._replace(values=moved), case.places)
+    found = found._replace(labels=in_signal(found.labels, case.voids))
     if len(others):  # as the reference is drawn
         found, _ = with_levels(found, case.spacing_mm, "paper")
     counts = np.bincount(found.labels.reshape(-1), minlength=NUM_CLASSES)

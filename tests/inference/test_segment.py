@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -5,7 +7,7 @@ from conftest import RECIPE, SMALL, network_variables
 from scipy.ndimage import map_coordinates
 
 from cervjax.inference.decode import labels_at, places_between, upsampled_labels
-from cervjax.inference.segment import segment_prepared, segment_volume
+from cervjax.inference.segment import in_signal, segment_prepared, segment_volume
 from cervjax.inference.stitching import Forward, stitched_labels
 from cervjax.inference.tiling import bucket_shape, is_constant, sliding_window
 from cervjax.inference.types import Settings
@@ -211,3 +213,32 @@ def test_a_fall_back_tells_what_was_run(own):
     assert executed.window == (32, 24, 24)
     assert "sliding window of (32, 24, 24) used instead" in warning
     assert "window" in executed.effective() and "window" not in asked.effective()
+
+
+def test_no_muscle_is_left_where_there_is_no_signal():
+    labels = np.array([[0, 3, 14, 15, 21]], np.uint8)
+    voids = np.array([[True, True, False, True, False]])
+    np.testing.assert_array_equal(in_signal(labels, voids), [[0, 0, 14, 15, 21]])
+    np.testing.assert_array_equal(in_signal(labels, None), labels)
+
+
+def test_voids_of_the_scan_are_taken_out_of_the_result():
+    """In the part that was taken, at the same voxels."""
+    card = ModelCard("n", "s", "t", "l", "whole", RECIPE, architecture=SMALL)
+    weights = Weights(network_variables(5, SMALL), card, "0")
+    image = np.random.default_rng(4).normal(size=(36, 32, 20, 2)).astype(np.float32)
+    shape, box = (20, 22, 13), np.s_[1:19, 3:20, 1:12]
+    prepared = Prepared(image, (20, 20, 12), box)
+    run = functools.partial(
+        segment_prepared,
+        weights=weights,
+        recipe=RECIPE,
+        settings=Settings.of_card(card),
+    )
+    whole = run(prepared, shape)[0].labels
+    voids = np.random.default_rng(5).random((18, 17, 11)) < 0.4
+    found = run(prepared._replace(voids=voids), shape)[0].labels
+    expected = whole.copy()
+    expected[box][voids] = 0
+    assert (whole[box] > 0).any()
+    np.testing.assert_array_equal(found, expected)

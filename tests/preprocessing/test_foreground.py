@@ -9,6 +9,7 @@ from cervjax.data.scanner import whiten_foreground as on_device
 from cervjax.preprocessing.foreground import (
     MARGIN_MM,
     body_box,
+    signal_voids,
     whiten_foreground,
 )
 from cervjax.preprocessing.pipeline import Recipe, prepare
@@ -137,3 +138,29 @@ def test_a_scan_and_its_recipe_tell_what_was_taken(person):
         {"in_phase": LANDMARKS, "out_phase": LANDMARKS}, padding=(1,) * 3
     )
     assert prepare(person, person, SPACING_MM, histogram).box is None
+
+
+def test_where_the_coils_reach_not_there_is_no_signal():
+    """A body whose signal falls to the noise of air on one side."""
+    rng = np.random.default_rng(0)
+    gain = np.r_[np.ones(20), np.linspace(1, 0, 16), np.zeros(12)][:, None, None]
+    body = np.zeros((64, 48, 8), np.float32)
+    body[8:56, 8:40] = 500 * gain
+    noise = rng.normal(0, 20, (2, *body.shape))
+    volume = np.hypot(body + noise[0], noise[1]).astype(np.float32) + 40
+    found = signal_voids(volume, (1.0, 1.0, 3.0))
+    assert not found[10:28, 10:38].any() and found[46:55, 10:38].all()
+    assert found[:3].all() and found[:, :3].all()
+    np.testing.assert_array_equal(found, signal_voids(7 * volume - 3, (1.0, 1.0, 3.0)))
+
+
+def test_blanked_air_is_a_void_and_a_dim_muscle_is_not():
+    volume = np.zeros((40, 40, 4), np.float32)
+    volume[8:32, 8:32] = 100
+    volume[8:32, 20:32] = 20  # a fifth of the others
+    found = signal_voids(volume, (1.0, 1.0, 3.0))
+    assert not found[10:30, 10:30].any() and found[:4].all()
+
+
+def test_nothing_but_zeros_is_all_void():
+    assert signal_voids(np.zeros((4, 4, 2), np.float32), (1.0, 1.0, 3.0)).all()

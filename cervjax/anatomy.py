@@ -75,6 +75,9 @@ LEVEL_CLASSES = {
 }
 """Classes of the vertebral bodies, for networks that tell levels; never in a mask."""
 
+LEVEL_NUMBERS = {name: number for number, name in enumerate(LEVEL_CLASSES, 2)}
+"""2-7 for C2-C7, 8 for T1, as in maps of levels."""
+
 LEFT_RIGHT_PERMUTATION = np.array(
     [0] + [m.label + (1 if m.side == "right" else -1) for m in MUSCLES], np.uint8
 )

@@ -48,6 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="calibrated values beside the raw ones",
     )
+    parser.add_argument(
+        "--levels",
+        type=Path,
+        metavar="FILE|FOLDER",
+        help="vertebral levels: a map of TotalSpineSeg or SCT on the scan's grid, a "
+        "folder of such maps (NAME_levels.nii.gz), or a table of slices",
+    )
     add_extras(parser)
 
 
@@ -75,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         f"({len(set(label_set.muscles.values()))} of 14 muscles)",
         flush=True,
     )
-    how = GivenMasks(label_set, args.measure_on, calibration)
+    how = GivenMasks(label_set, args.measure_on, calibration, args.levels)
     flags = {name: getattr(args, name) for name in ("quiet", "verbose", "debug")}
     with scan_listener(len(pairs), **flags) as listener:
         failures = measure_scans(

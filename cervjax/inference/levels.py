@@ -12,10 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cervjax.anatomy import LEVEL_CLASSES, MUSCLES, NUM_CLASSES
+from cervjax.anatomy import LEVEL_CLASSES, LEVEL_NUMBERS, MUSCLES, NUM_CLASSES
 
-LEVEL_NUMBERS = {name: number for number, name in enumerate(LEVEL_CLASSES, 2)}
-"""2-7 for C2-C7, 8 for T1, as in maps of levels."""
 SMALLEST_BODY_ML = 0.25
 """A level with fewer voxels of its body was not found."""
 _TYPICAL_BODY_ML = 1.0

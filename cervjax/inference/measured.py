@@ -10,7 +10,11 @@ from cervjax.inference.result import Result, Source
 from cervjax.inference.types import Segmentation
 from cervjax.io.dixon import DixonImages, exchange_warnings
 from cervjax.measurement.calibration import Calibration, calibrated
-from cervjax.measurement.scan import label_warnings, measure_scan
+from cervjax.measurement.scan import (
+    label_warnings,
+    measure_scan,
+    measure_scan_levels,
+)
 from cervjax.measurement.verdict import (
     DO_NOT_USE,
     ScanFindings,
@@ -50,7 +54,10 @@ def measured(
     started = time.perf_counter()
     found = segmented.found
     confidence = found.confidence if segmented.origin.mask is None else None
-    rows, slices = measure_scan(found.labels, images, confidence)
+    numbers = None if found.levels is None else found.levels.number
+    rows, slices = measure_scan(found.labels, images, confidence, numbers)
+    per_level = measure_scan_levels(found.labels, images, numbers)
+    sure = _sure_levels(found)
     warnings = (
         *segmented.warnings,
         *exchange_warnings(found.labels, images),
@@ -73,6 +80,10 @@ def measured(
             for row, verdict in zip(rows, verdicts, strict=True)
         ],
         [scan | row | origin for row in slices],
+        [
+            scan | row | {"level_confidence": sure[row["level"]]} | origin
+            for row in per_level
+        ],
         (*warnings, summary(judged)),
         {**segmented.seconds, "measure": time.perf_counter() - started},
     )
@@ -81,14 +92,20 @@ def measured(
 def scan_findings(segmented: Segmented) -> ScanFindings:
     """What is known of a scan before its muscles are judged."""
     found = segmented.found
+    sure = _sure_levels(found)
     levels = None
-    if found.levels is not None:
-        levels = {
-            v.level for v in levels_found(found.levels) if v.confidence > DOUBTFUL
-        }
+    if sure:
+        levels = {name for name, confidence in sure.items() if confidence >= DOUBTFUL}
     reasons = []
     if found.verdict is not None and found.verdict.familiarity == "stranger":
         text = f"not a neck that the weights know ({found.verdict.reasons[0]})"
         reasons.append((DO_NOT_USE, text))
     full_length = segmented.origin.executed.get("levels_rule") == "none"
     return ScanFindings(tuple(reasons), levels, full_length)
+
+
+def _sure_levels(found: Segmentation) -> dict[str, float]:
+    """How sure each level is that was found, by its name."""
+    if found.levels is None:
+        return {}
+    return {v.level: v.confidence for v in levels_found(found.levels)}

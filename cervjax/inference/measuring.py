@@ -4,9 +4,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from cervjax.inference import results, standing
 from cervjax.inference.failures import Failure, Listener, failure_of
 from cervjax.inference.given import drawn
+from cervjax.inference.levels import SliceLevels
 from cervjax.inference.measured import Segmented, measured
 from cervjax.inference.origin import MaskSource, Origin
 from cervjax.inference.result import Result, Source
@@ -17,6 +20,7 @@ from cervjax.io.filenames import NIFTI
 from cervjax.io.files import sha256_of_file
 from cervjax.io.label_sets import LabelSet
 from cervjax.io.labels import exchanged_sides, read_labels
+from cervjax.io.level_files import levels_path, read_levels
 from cervjax.io.scans import Problem, Scan
 from cervjax.measurement.calibration import Calibration
 
@@ -29,11 +33,13 @@ class GivenMasks:
         label_set: what their numbers mean.
         measure_on: what fat is measured on where a scan has both, see `read_scan`.
         calibration: slopes, for calibrated values beside the measured ones.
+        levels: file or folder of vertebral levels, see `level_files`.
     """
 
     label_set: LabelSet
     measure_on: Measured = "echoes"
     calibration: Calibration | None = None
+    levels: Path | None = None
 
     def identity(self, inputs_sha256: dict[str, str]) -> Identity:
         """What a result depends on, beside images and mask of these digests."""
@@ -118,13 +124,20 @@ def measure_given(scan: Scan, mask: Path, how: GivenMasks) -> Result:
             f"{mask}: {wrong}; say what the numbers mean with --labels, or flip the "
             "mask"
         )
-    files = {role: str(path) for role, path in scan.files.items()}
+    files = {role: str(path) for role, path in scan.files.items()} | {"mask": str(mask)}
+    levels = None
     digests = {role: sha256_of_file(path) for role, path in scan.files.items()}
     digests["mask"] = sha256_of_file(mask)
-    source = Source(scan.name, files | {"mask": str(mask)}, digests)
+    if how.levels is not None:
+        path = levels_path(how.levels, scan.name)
+        number = read_levels(path, images.grid, scan.name)
+        levels = SliceLevels(number, (number > 0).astype(np.float32))
+        files["levels"], digests["levels"] = str(path), sha256_of_file(path)
+    source = Source(scan.name, files, digests)
     who, weights_sha256 = _who_drew(mask, digests["mask"])
     origin = Origin(who, how.identity(digests), {}, weights_sha256, mask=mask)
-    segmented = Segmented(drawn(labels), origin, list(images.warnings), watch.stop())
+    found = drawn(labels, levels)
+    segmented = Segmented(found, origin, list(images.warnings), watch.stop())
     return measured(source, images, segmented, how.calibration)
 
 

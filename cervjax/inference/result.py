@@ -49,6 +49,7 @@ class Result:
         origin: who drew the labels, and how.
         rows: per muscle, as in ``measurements.csv``.
         slice_rows: per muscle and slice, as in ``measurements_slices.csv``.
+        level_rows: per muscle and vertebral level, as in ``measurements_levels.csv``.
         warnings: what a reader of the numbers should know.
         seconds: by stage.
     """
@@ -59,6 +60,7 @@ class Result:
     origin: Origin
     rows: Rows
     slice_rows: Rows
+    level_rows: Rows
     warnings: tuple[str, ...]
     seconds: Mapping[str, float]
 
@@ -199,6 +201,7 @@ class Result:
             "Levels": None if levels is None else [v._asdict() for v in levels],
             "Measurements": self.rows,
             "SliceMeasurements": self.slice_rows,
+            "LevelMeasurements": self.level_rows,
         }
 
     def _repr_png_(self) -> bytes:

@@ -18,6 +18,7 @@ from cervjax.measurement.dictionary import as_bids
 
 MEASUREMENTS = "measurements.csv"
 SLICES = "measurements_slices.csv"
+LEVELS = "measurements_levels.csv"
 HISTOGRAM = "measurements_histogram.csv"
 FAILURES = "failures.csv"
 DICTIONARY = "measurements.json"
@@ -68,11 +69,12 @@ def write_tables(out: Path, identity: Identity, without: Collection[str] = ()) -
     ]
     write_rows(out / MEASUREMENTS, (r for s in found for r in s["Measurements"]))
     write_rows(out / SLICES, (r for s in found for r in s["SliceMeasurements"]))
-    bins = [r for s in found for r in s.get("Histogram", [])]
-    if bins:
-        write_rows(out / HISTOGRAM, bins)
-    else:
-        (out / HISTOGRAM).unlink(missing_ok=True)
+    for name, key in ((LEVELS, "LevelMeasurements"), (HISTOGRAM, "Histogram")):
+        rows = [row for s in found for row in s.get(key) or []]
+        if rows:
+            write_rows(out / name, rows)
+        else:
+            (out / name).unlink(missing_ok=True)
     text = json.dumps(as_bids(), indent=1) + "\n"
     write_atomically(out / DICTIONARY, lambda part: part.write_text(text, "utf-8"))
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from cervjax.anatomy import MUSCLES, NUM_CLASSES
 from cervjax.inference.levels import DOUBTFUL, LEVEL_NUMBERS, SliceLevels
-from cervjax.measurement.places import middles, share_in_place
+from cervjax.measurement.places import places_of, share_in_place
 
 Familiarity = Literal["known", "doubtful", "stranger"]
 
@@ -73,7 +73,7 @@ def judge(
         unknown = [name for name in _TABLE_1 if name not in named]
         doubtful.append(f"levels not surely found: {', '.join(unknown)}")
     keys = {m.key for m in found}
-    places = {key: at for key, at in middles(labels).items() if key in keys}
+    places = {key: at for key, at in places_of(labels).items() if key in keys}
     order, _ = share_in_place(places)
     if order < LEAST_ORDER:
         strange.append(f"{100 * order:.0f} % of muscles' places are those of a neck")

@@ -69,6 +69,11 @@ _MUSCLE = {
         "MFI with the outline moved outwards, not into other muscles", "%"
     ),
     "outline_step_mm": Column("the smallest side of a voxel", "mm"),
+    "mfi_table1_percent": Column(
+        "MFI at the muscle's levels of the paper's Table 1 only", "%"
+    ),
+    "volume_table1_ml": Column("volume there", "ml"),
+    "levels": Column("vertebral levels at which the muscle has voxels, C2 to T1"),
     "mfi_calibrated_percent": Column("MFI times the slope of an evaluation", "%"),
     "volume_calibrated_ml": Column("volume times the slope of an evaluation", "ml"),
     "verdict": Column(
@@ -94,6 +99,11 @@ _SLICE = {
     "slice": Column("axial slice; 0 is the lowest of the scan"),
     "z_mm": Column("height of the slice's middle in scanner coordinates (S)", "mm"),
     "area_mm2": Column("cross-section of the muscle", "mm^2"),
+}
+_LEVEL = {
+    "level": Column("vertebral level, from the middle of a disc to that of the next"),
+    "level_confidence": Column("of a level that the network found; 1 from a file", "1"),
+    "area_mean_mm2": Column("mean cross-section at the level", "mm^2"),
 }
 _HISTOGRAM = {
     "from_percent": Column("lower end of a bin of voxels' fat fractions", "%"),
@@ -123,7 +133,9 @@ _FAILURE = {
     "error": Column("why it has none, and what to do"),
 }
 
-COLUMNS = _IDENTITY | _MEASURES | _MUSCLE | _SLICE | _HISTOGRAM | _ORIGIN | _FAILURE
+COLUMNS = (
+    _IDENTITY | _MEASURES | _MUSCLE | _SLICE | _LEVEL | _HISTOGRAM | _ORIGIN | _FAILURE
+)
 """All columns of ``measurements.csv``, its tables by slice, and ``failures.csv``."""
 
 

@@ -1,5 +1,8 @@
 """Whether muscles lie where they lie in every neck, among each other."""
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Integer
 
@@ -25,8 +28,24 @@ _LOWER = (
 )
 
 
-def middles(labels: Integer[np.ndarray, "x y z"]) -> dict[str, np.ndarray]:
-    """Mean voxel index of each muscle that is there, by its key (``LS_L``)."""
+_MOST_SHARED = 0.67
+"""Of the shorter one's slices: muscles that share more are drawn in full length."""
+
+
+class Place(NamedTuple):
+    """Where a muscle is.
+
+    Attributes:
+        middle: mean voxel index (x, y, z).
+        slices: bool (z,), where it has voxels.
+    """
+
+    middle: np.ndarray
+    slices: np.ndarray
+
+
+def places_of(labels: Integer[np.ndarray, "x y z"]) -> dict[str, Place]:
+    """The place of each muscle that is there, by its key (``LS_L``)."""
     found = {}
     counts = np.bincount(labels.reshape(-1), minlength=NUM_CLASSES)
     sums = [
@@ -41,38 +60,51 @@ def middles(labels: Integer[np.ndarray, "x y z"]) -> dict[str, np.ndarray]:
     for m in MUSCLES:
         if counts[m.label]:
             per_axis = [np.arange(len(s)) @ s[:, m.label] for s in sums]
-            found[m.key] = np.array(per_axis) / counts[m.label]
+            middle = np.array(per_axis) / counts[m.label]
+            found[m.key] = Place(middle, sums[2][:, m.label] > 0)
     return found
 
 
 def share_in_place(
-    middle: dict[str, np.ndarray], *, at_levels: bool = False
+    places: Mapping[str, Place], *, at_levels: bool = False
 ) -> tuple[float, int]:
     """Share of places that are those of a neck, and of how many.
 
     Args:
-        middle: of `middles`, in RAS.
-        at_levels: muscles are drawn at the levels of Table 1, so that some lie lower.
+        places: of `places_of`, in RAS.
+        at_levels: some muscles lie lower than others, as in masks by Table 1; not
+            looked at where two muscles share most of their slices.
     """
-    right = []
+    right: list[bool] = []
     for m in MUSCLES[::2]:
-        pair = [middle.get(f"{m.abbreviation}_{side}") for side in "RL"]
+        pair = [places.get(f"{m.abbreviation}_{side}") for side in "RL"]
         if pair[0] is not None and pair[1] is not None:
-            right.append(pair[0][0] > pair[1][0])  # x grows to the right
-    if not middle:
+            right.append(pair[0].middle[0] > pair[1].middle[0])  # x grows to the right
+    if not places:
         return 0.0, 0
-    midline = np.mean([p[0] for p in middle.values()])
+    midline = np.mean([p.middle[0] for p in places.values()])
+
+    def both(pairs: tuple[tuple[str, str], ...], side: str):
+        for names in pairs:
+            a, b = (places.get(f"{name}_{side}") for name in names)
+            if a is not None and b is not None:
+                yield a, b
+
     for side in "RL":
-        for one, other in _BEHIND:
-            a, b = middle.get(f"{one}_{side}"), middle.get(f"{other}_{side}")
-            if a is not None and b is not None:
-                right.append(a[1] > b[1])
-        for one, other in _LATERAL:
-            a, b = middle.get(f"{one}_{side}"), middle.get(f"{other}_{side}")
-            if a is not None and b is not None:
-                right.append(abs(a[0] - midline) < abs(b[0] - midline))
-        for one, other in _LOWER if at_levels else ():
-            a, b = middle.get(f"{one}_{side}"), middle.get(f"{other}_{side}")
-            if a is not None and b is not None:
-                right.append(a[2] < b[2])
+        right += [a.middle[1] > b.middle[1] for a, b in both(_BEHIND, side)]
+        right += [
+            abs(a.middle[0] - midline) < abs(b.middle[0] - midline)
+            for a, b in both(_LATERAL, side)
+        ]
+        right += [
+            a.middle[2] < b.middle[2]
+            for a, b in both(_LOWER if at_levels else (), side)
+            if not _share_slices(a, b)
+        ]
     return (float(np.mean(right)) if right else 0.0), len(right)
+
+
+def _share_slices(a: Place, b: Place) -> bool:
+    shared = np.count_nonzero(a.slices & b.slices)
+    shorter = min(np.count_nonzero(a.slices), np.count_nonzero(b.slices))
+    return bool(shared > _MOST_SHARED * shorter)

@@ -8,6 +8,11 @@ from cervjax.io.dixon import DixonImages
 from cervjax.io.labels import exchanged_pairs, exchanged_sides
 from cervjax.io.nifti import NiftiImage
 from cervjax.measurement.composition import Rows, measure, measure_slices
+from cervjax.measurement.per_level import (
+    measure_levels,
+    slice_levels_of,
+    within_table_1,
+)
 from cervjax.measurement.statistics import measure_spread
 
 
@@ -15,26 +20,37 @@ def measure_scan(
     labels: Integer[np.ndarray, "x y z"],
     images: DixonImages,
     confidence: Float32[np.ndarray, "x y z"] | None = None,
+    level_numbers: Integer[np.ndarray, " z"] | None = None,
 ) -> tuple[Rows, Rows]:
     """Rows per muscle, and per muscle and slice.
 
-    Those per muscle are of `composition.measure` and `statistics.measure_spread`.
+    Those per muscle are of `composition.measure`, `statistics.measure_spread` and
+    `per_level.within_table_1`; slices have their ``level``.
 
     Args:
         labels: 0-14, (x, y, z), on the grid of the images.
         images: of the scan.
         confidence: of the same shape, the network's largest class probability.
+        level_numbers: (z,) the vertebral level of each slice, see `per_level`.
 
     Raises:
         ValueError: as `composition.measure`.
     """
     grid, fat, water = images.grid, images.fat_water.fat, images.fat_water.water
     common = {"voxel_volume_ml": grid.voxel_volume_ml, "confidence": confidence}
-    spread = measure_spread(labels, fat, water, grid.spacing_mm)
-    rows = [
-        row | more
-        for row, more in zip(measure(labels, fat, water, **common), spread, strict=True)
-    ]
+    parts = zip(
+        measure(labels, fat, water, **common),
+        measure_spread(labels, fat, water, grid.spacing_mm),
+        within_table_1(
+            labels,
+            fat,
+            water,
+            numbers=level_numbers,
+            voxel_volume_ml=grid.voxel_volume_ml,
+        ),
+        strict=True,
+    )
+    rows = [row | spread | levels for row, spread, levels in parts]
     slices = measure_slices(
         labels,
         fat,
@@ -43,7 +59,26 @@ def measure_scan(
         slice_positions_mm=slice_positions_mm(grid),
         **common,
     )
-    return rows, slices
+    names = slice_levels_of(level_numbers, labels.shape[2])
+    return rows, [row | {"level": names[row["slice"]]} for row in slices]
+
+
+def measure_scan_levels(
+    labels: Integer[np.ndarray, "x y z"],
+    images: DixonImages,
+    level_numbers: Integer[np.ndarray, " z"] | None,
+) -> Rows:
+    """Rows per muscle and vertebral level; none where levels are not known."""
+    if level_numbers is None:
+        return []
+    return measure_levels(
+        labels,
+        images.fat_water.fat,
+        images.fat_water.water,
+        numbers=level_numbers,
+        voxel_volume_ml=images.grid.voxel_volume_ml,
+        slice_mm=images.grid.spacing_mm[2],
+    )
 
 
 def slice_positions_mm(grid: NiftiImage) -> Float[np.ndarray, " z"]:

@@ -14,7 +14,7 @@ from scipy.ndimage import find_objects, label, uniform_filter
 from cervjax.anatomy import LEFT_RIGHT_PERMUTATION, MUSCLES, NUM_CLASSES, Muscle
 from cervjax.io.dixon import DixonImages
 from cervjax.measurement.limits import AREA_MM2, FEWEST, MOST
-from cervjax.measurement.places import middles, share_in_place
+from cervjax.measurement.places import places_of, share_in_place
 
 Use = Literal["use", "look", "do_not_use"]
 Reason = tuple[Use, str]
@@ -135,7 +135,7 @@ def _of_images(images: DixonImages) -> Iterator[Reason]:
 
 
 def _of_places(labels: np.ndarray, *, full_length: bool) -> Iterator[Reason]:
-    share, places = share_in_place(middles(labels), at_levels=not full_length)
+    share, places = share_in_place(places_of(labels), at_levels=not full_length)
     if places >= _FEWEST_PLACES:
         text = f"{100 * share:.0f} % of muscles' places are those of a neck"
         yield from _below("places", share, text)

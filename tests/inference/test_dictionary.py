@@ -12,6 +12,9 @@ from cervjax.measurement.dictionary import COLUMNS, as_bids
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
+TABLES = ("slices", "levels", "histogram")
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory, two_blobs, threshold_weights):
     """All that the command writes, with every flag that adds columns."""
@@ -21,6 +24,9 @@ def results(tmp_path_factory, two_blobs, threshold_weights):
     flags = ["--weights", threshold_weights, "--histogram", "--calibration"]
     argv = [folder / "in", "-o", folder / "out", *flags, folder / "calibration.json"]
     main(["infer", *map(str, argv)])
+    (folder / "levels.csv").write_text("level,first_slice,last_slice\nC5,2,9\n")
+    argv = [folder / "in", folder / "out", "-o", folder / "out" / "measured"]
+    main(["measure", *map(str, argv), "--levels", str(folder / "levels.csv")])
     return folder / "out"
 
 
@@ -31,7 +37,7 @@ def columns(path):
 
 def test_every_column_has_an_entry_and_every_entry_a_column(results):
     described = json.loads((results / "measurements.json").read_text())
-    tables = {path.name: columns(path) for path in results.glob("*.csv")}
+    tables = {path.name: columns(path) for path in results.rglob("*.csv")}
     assert {"measurements.csv", "measurements_slices.csv", "failures.csv"} <= set(
         tables
     )

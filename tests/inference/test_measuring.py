@@ -7,7 +7,7 @@ import re
 import nibabel as nib
 import numpy as np
 import pytest
-from block_neck import block_neck, echoes
+from block_neck import LEVEL_SLICES, block_neck, echoes
 from conftest import save_nifti, save_pair
 
 from cervjax.anatomy import MUSCLES
@@ -249,3 +249,43 @@ def test_a_run_cut_short_is_done_again(tmp_path, two_blobs, threshold_weights):
     sidecar.write_text(json.dumps(half))
     assert infer(tmp_path, threshold_weights) == 0
     assert json.loads(sidecar.read_text())["Files"]["a_dseg.nii.gz"] == digest
+
+
+def test_levels_give_rows_and_what_the_paper_would_measure(tmp_path, study):
+    """A muscle in its full length, measured per level and within Table 1."""
+    in_phase, out_phase, labels = study
+    long = labels.copy()
+    long[labels == 12] = 0
+    columns = (labels == 12).any(2)
+    long[columns] = np.where(long[columns] == 0, 12, long[columns])  # TR left
+    save_nifti(tmp_path / "masks" / "a_dseg.nii.gz", long, AFFINE)
+    lines = [f"{k},{a},{b - 1}" for k, (a, b) in LEVEL_SLICES.items()]
+    table_of_levels = tmp_path / "levels.csv"
+    table_of_levels.write_text("level,first_slice,last_slice\n" + "\n".join(lines))
+    out = tmp_path / "out"
+    where = (tmp_path / "scans", tmp_path / "masks", "-o", out)
+    assert run(*where, "--levels", table_of_levels) == 0
+    rows = {r["label"]: r for r in table(out / "measurements.csv")}
+    inside = long == 12
+    assert rows["12"]["levels"] == "C3 C4 C5 C6" and rows["14"]["levels"] == "C5 C6"
+    mfi, volume = by_hand(in_phase, out_phase, inside)
+    assert float(rows["12"]["mfi_percent"]) == pytest.approx(mfi, rel=1e-5)
+    inside[..., LEVEL_SLICES["C6"][1] :] = inside[..., : LEVEL_SLICES["C6"][0]] = False
+    mfi, volume = by_hand(in_phase, out_phase, inside)
+    assert float(rows["12"]["mfi_table1_percent"]) == pytest.approx(mfi, rel=1e-5)
+    assert float(rows["12"]["volume_table1_ml"]) == pytest.approx(volume, rel=1e-5)
+    per_level = table(out / "measurements_levels.csv")
+    own = {r["level"]: r for r in per_level if r["label"] == "12"}
+    assert set(own) == set(LEVEL_SLICES)
+    assert float(own["C6"]["mfi_percent"]) == pytest.approx(mfi, rel=1e-5)
+    assert float(own["C6"]["area_mean_mm2"]) == pytest.approx(1000 * volume / 18)
+    slices = table(out / "measurements_slices.csv")
+    levels = {int(r["slice"]): r["level"] for r in slices if r["label"] == "12"}
+    for name, (first, stop) in LEVEL_SLICES.items():
+        assert {levels[z] for z in range(first, stop)} == {name}
+    assert levels[0] == ""
+    assert run(*where) == 0  # without levels: blank, and no table of an earlier run
+    rows = table(out / "measurements.csv")
+    assert {r["volume_table1_ml"] for r in rows} == {""}
+    assert not (out / "measurements_levels.csv").exists()
+    assert run(*where, "--levels", tmp_path / "gone.nii") == 1

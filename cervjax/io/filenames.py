@@ -10,6 +10,8 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cervjax.io.channels import channel_role
+
 ROLES = {
     "in_phase": "in-phase",
     "out_phase": "out-of-phase",
@@ -161,7 +163,10 @@ def read_name(
             return None
         stem, claims = label.rpartition("/")[2], frozenset({stated})
         return NamedImage(path, path.parent, stem, claims, "*", acquired, False)
-    claims = {stated, *map(role_of, matches)} - {""}
+    roles = {*map(role_of, matches)}
+    if matches[0].re is _CHANNEL:
+        roles = {channel_role(path, matches[0]["word"], _WORDS) or r for r in roles}
+    claims = {stated, *roles} - {""}
     claims = claims or {_echo_role(sidecar)} - {""}
     match = matches[0]
     before, after = label[: match.start()], label[match.end() :]

@@ -37,11 +37,10 @@ def columns(path):
 
 def test_every_column_has_an_entry_and_every_entry_a_column(results):
     described = json.loads((results / "measurements.json").read_text())
-    tables = {path.name: columns(path) for path in results.rglob("*.csv")}
-    assert {"measurements.csv", "measurements_slices.csv", "failures.csv"} <= set(
-        tables
-    )
-    found = {name for names in tables.values() for name in names}
+    paths = list(results.rglob("*.csv"))
+    names = ("measurements", *(f"measurements_{x}" for x in TABLES), "failures")
+    assert {f"{name}.csv" for name in names} <= {path.name for path in paths}
+    found = {name for path in paths for name in columns(path)}
     assert found - described.keys() == set(), "add them to measurement/dictionary.py"
     assert described.keys() - found == set(), "no table has them any longer"
 

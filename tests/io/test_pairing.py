@@ -778,3 +778,29 @@ def test_real_dicom_asks_for_conversion(real_scans):
 def test_real_neck_files_without_roles(real_scans):
     scans, problems = find_scans(real_scans / "neck_gre_axial")
     assert scans == [] and "neck_t2w.nii.gz" in problems[0].message
+
+
+@pytest.mark.parametrize("key", ["channel_names", "modality"])
+@pytest.mark.parametrize(
+    ("names", "roles"),
+    [
+        (("water", "fat"), ("water", "fat")),
+        (("Fat", "Water"), ("fat", "water")),
+        (("out-of-phase", "In phase"), ("out_phase", "in_phase")),
+        (("opp", "ip"), ("out_phase", "in_phase")),
+        (("zscore", "zscore"), ("in_phase", "out_phase")),  # says how to scale
+    ],
+)
+def test_channels_are_what_datasets_json_says(tmp_path, key, names, roles):
+    """Water and fat taken for echoes give an MFI 10 points off, without a word."""
+    images = tmp_path / "imagesTr"
+    images.mkdir()
+    for i in (0, 1):
+        (images / f"c_000{i}.nii.gz").touch()
+    content = {key: {str(i): name for i, name in enumerate(names)}}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    (scan,), problems = find_scans(images)
+    assert not problems
+    assert {r: p.name for r, p in scan.files.items()} == {
+        role: f"c_000{i}.nii.gz" for i, role in enumerate(roles)
+    }

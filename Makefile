@@ -26,8 +26,10 @@ lint: .venv/ready  ## ruff and pyright
 	.venv/bin/ruff format --check .
 	.venv/bin/pyright --pythonpath .venv/bin/python
 
-docs: .venv/ready  ## that every link in the documents leads somewhere
+docs: .venv/ready  ## the site in site/; every link and spelling is checked
 	.venv/bin/python docs/check_links.py
+	.venv/bin/codespell
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict
 
 bench: .venv/ready  ## seconds and memory of one scan of the paper's size
 	.venv/bin/python benchmarks/latency.py --shape 457 271 40

@@ -1,6 +1,7 @@
 """Finds links in the documents that lead nowhere: ``python docs/check_links.py``.
 
-Files and headings of this repository are looked up; addresses on the web are not.
+Files and headings of this repository are looked up; addresses on the web are not, nor
+pages that are made when the site is built: MkDocs looks those up.
 """
 
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)")
+MADE = ("columns.md", "commands.md", "way_of_a_scan.svg", "way_of_a_batch.svg")
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 
 
@@ -24,7 +26,7 @@ def main() -> int:
 def broken_links(document: Path) -> Iterator[str]:
     """One line of text for each link of a document that leads nowhere."""
     for link in LINK.findall(FENCE.sub("", document.read_text("utf-8"))):
-        if re.match(r"[a-z]+:", link):
+        if re.match(r"[a-z]+:", link) or link.partition("#")[0] in MADE:
             continue
         name, _, heading = link.partition("#")
         target = document.parent / name if name else document

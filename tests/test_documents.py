@@ -1,11 +1,17 @@
 """Documents and metadata agree with each other and with the files."""
 
 import re
+import shlex
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from cervjax.anatomy import MUSCLES
+from cervjax.cli.main import COMMANDS, make_parser
+from cervjax.phantom.subject import MEAN_MFI_PERCENT
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
@@ -48,3 +54,40 @@ def test_inference_is_installed_without_the_extras():
     extras = PROJECT["optional-dependencies"]
     rest = {re.split(r"[\[><= ]", t)[0] for t in extras["train"] + extras["figures"]}
     assert rest and not core & rest
+
+
+def commands_in(text: str) -> Iterator[list[str]]:
+    """The arguments of ``cervjax``, ``infer.py`` and ``train.py`` in code blocks."""
+    for block in re.findall(r"^```[a-z]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True) if "cervjax" in line else []
+            words = words or (line.split("#")[0].split() if ".py" in line else [])
+            cut = next((i for i, w in enumerate(words) if w in (">", "|")), len(words))
+            if words[:1] == ["cervjax"]:
+                yield words[1:cut]
+            elif words[:1] == ["python"] and words[1] in ("infer.py", "train.py"):
+                yield [words[1].removesuffix(".py"), *words[2:cut]]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_are_understood(document):
+    parser = make_parser()
+    for words in commands_in(document.read_text("utf-8")):
+        if words[0] in COMMANDS and "--list-anatomies" not in words:
+            args, rest = parser.parse_known_args(words)
+            assert not rest or args.takes_rest, f"{words}: {rest}"
+
+
+def test_commands_are_found():
+    text = "```\ncervjax infer a \\\n  -o b  # c\npython train.py --config d\n```\n"
+    found = [["infer", "a", "-o", "b"], ["train", "--config", "d"]]
+    assert list(commands_in(text)) == found
+
+
+def test_the_papers_people_stand_on_the_page_of_results():
+    text = (ROOT / "docs" / "results.md").read_text("utf-8")
+    for muscle in MUSCLES:
+        row = re.search(rf"^\| {muscle.abbreviation} \|(.*)\|$", text, re.MULTILINE)
+        assert row is not None
+        cell = row[1].split("|")[muscle.side == "left"]
+        assert float(cell.split()[0]) == MEAN_MFI_PERCENT[muscle.key]

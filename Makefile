@@ -8,7 +8,7 @@ PYTEST = .venv/bin/python -m pytest -n 2 --dist loadgroup
 	.venv/bin/pip install --quiet --no-deps --editable .
 	touch .venv/ready
 
-.PHONY: demo test test-all lint docs bench wheel lock help
+.PHONY: demo test test-all lint docs bench wheel release lock help
 help:  ## the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /: /'
 
@@ -21,10 +21,11 @@ test: .venv/ready  ## the quick tests; those that need ../shared skip without it
 test-all: .venv/ready  ## all tests, of programs compiled as for users
 	XLA_FLAGS= $(PYTEST)
 
-lint: .venv/ready  ## ruff and pyright
+lint: .venv/ready  ## ruff, pyright, and hadolint where it can be had
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/pyright --pythonpath .venv/bin/python
+	! test -x .venv/bin/hadolint || .venv/bin/hadolint Dockerfile
 
 docs: .venv/ready  ## the site in site/; every link and spelling is checked
 	.venv/bin/python docs/check_links.py
@@ -34,8 +35,20 @@ docs: .venv/ready  ## the site in site/; every link and spelling is checked
 bench: .venv/ready  ## seconds and memory of one scan of the paper's size
 	.venv/bin/python benchmarks/latency.py --shape 457 271 40
 
+# Files are as old as the commit, so that everybody's build has the same bytes.
+wheel release: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
+
 wheel: .venv/ready  ## the package as a wheel and an sdist, in dist/
+	rm -rf dist
 	.venv/bin/python -m build
+
+release: wheel  ## what a release needs: twice the same bytes, metadata, SBOM
+	.venv/bin/pip install --quiet --editable ".[release]"
+	.venv/bin/python -m build --outdir dist/again
+	cd dist && for f in again/*; do cmp $$f $$(basename $$f); done && rm -r again
+	.venv/bin/twine check --strict dist/*
+	.venv/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml \
+	  --output-reproducible --output-file dist/sbom.json
 
 lock:  ## renew requirements.lock (needs uv)
 	uv pip compile --universal --python-version 3.11 --extra dev pyproject.toml \

@@ -27,6 +27,8 @@ from cervjax.cli import (
     landmarks,
     measure,
     phantom,
+    protocol,
+    reference,
     train,
 )
 from cervjax.cli.flags import INTERRUPTED, NOT_STARTED, extra_with
@@ -36,8 +38,10 @@ COMMANDS = {
     "measure": measure,
     "evaluate": evaluate,
     "cohort": cohort,
+    "reference": reference,
     "figures": figures,
     "phantom": phantom,
+    "protocol": protocol,
     "demo": demo,
     "train": train,
     "convert": convert,

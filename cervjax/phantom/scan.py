@@ -12,7 +12,7 @@ from cervjax.phantom.neck import Neck
 from cervjax.phantom.pose import draw_pose, slice_levels
 from cervjax.phantom.protocol import Grid, Tier, draw_grid, draw_sequence
 from cervjax.phantom.sampling import at_table_1, sample
-from cervjax.phantom.signal import fat_weights, mfi_percent, voxel_table
+from cervjax.phantom.signal import Sequence, fat_weights, mfi_percent, voxel_table
 
 
 class DigitalScan(NamedTuple):
@@ -43,7 +43,12 @@ class DigitalScan(NamedTuple):
 
 
 def make_scan(
-    neck: Neck, tier: Tier, seed: tuple[int, ...], *, swap: bool | None = None
+    neck: Neck,
+    tier: Tier,
+    seed: tuple[int, ...],
+    *,
+    swap: bool | None = None,
+    sequence: Sequence | None = None,
 ) -> DigitalScan:
     """Scans a neck.
 
@@ -52,6 +57,7 @@ def make_scan(
         tier: how hard the scan is.
         seed: of everything that happens in this session.
         swap: whether the scanner exchanges water and fat somewhere; None to draw.
+        sequence: echo times and contrast; None to draw.
     """
     rng = np.random.default_rng(seed)
     pose = draw_pose(
@@ -61,9 +67,9 @@ def make_scan(
         tilt_deg=tier.tilt_deg,
         shift_mm=tier.shift_mm,
     )
-    grid, sequence = draw_grid(tier, rng), draw_sequence(tier, rng)
-    wraps = rng.random() < tier.wrap
-    extra = round(0.06 * grid.shape[1]) if wraps else 0
+    grid = draw_grid(tier, rng)
+    sequence = sequence or draw_sequence(tier, rng)
+    extra = round(0.06 * grid.shape[1]) if rng.random() < tier.wrap else 0
     setup = Setup(neck, pose, _extended(grid, extra), sequence, tier)
     table = voxel_table(sequence)
     sampled = sample(neck.codes, neck.body, pose, setup.grid, table)
@@ -100,7 +106,7 @@ def make_scan(
         truth=rows,
         settings={
             **{k: round(float(v), 3) for k, v in sequence._asdict().items()},
-            "wrap": bool(wraps),
+            "wrap": extra > 0,
             **settings,
             **more,
             "lordosis_added_deg": round(float(pose.lordosis_deg), 2),

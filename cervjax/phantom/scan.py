@@ -67,8 +67,7 @@ def make_scan(
         tilt_deg=tier.tilt_deg,
         shift_mm=tier.shift_mm,
     )
-    grid = draw_grid(tier, rng)
-    sequence = sequence or draw_sequence(tier, rng)
+    grid, sequence = draw_grid(tier, rng), sequence or draw_sequence(tier, rng)
     extra = round(0.06 * grid.shape[1]) if rng.random() < tier.wrap else 0
     setup = Setup(neck, pose, _extended(grid, extra), sequence, tier)
     table = voxel_table(sequence)

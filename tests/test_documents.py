@@ -91,3 +91,14 @@ def test_the_papers_people_stand_on_the_page_of_results():
         assert row is not None
         cell = row[1].split("|")[muscle.side == "left"]
         assert float(cell.split()[0]) == MEAN_MFI_PERCENT[muscle.key]
+
+
+def test_numbers_of_the_readme_are_those_of_the_pages():
+    text = (ROOT / "README.md").read_text("utf-8")
+    part = text.partition("## How good, how fast")[2].partition("\n## ")[0]
+    cells = [line.split("|")[-2] for line in part.splitlines() if line.startswith("|")]
+    numbers = {n for cell in cells for n in re.findall(r"\d[\d.-]*", cell)}
+    pages = [
+        (ROOT / f"docs/{n}.md").read_text("utf-8") for n in ("weights", "performance")
+    ]
+    assert numbers and all(any(n in page for page in pages) for n in numbers), numbers

@@ -3,10 +3,12 @@
 import argparse
 import contextlib
 import os
+import secrets
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from cervjax.io.files import remove_old_parts, user_cache
 from cervjax.io.pairing import find_scans
 from cervjax.io.scan_list import read_scan_list
 from cervjax.io.scans import PairingError, Problem, Scan, explicit_scan
@@ -160,9 +162,10 @@ def check_writable(out: Path) -> None:
     Raises:
         ValueError: the folder cannot be written into.
     """
-    probe = out / f".{os.getpid()}.writable"
+    probe = out / f".{secrets.token_hex(8)}.writable"
     try:
         out.mkdir(parents=True, exist_ok=True)
+        remove_old_parts(out)
         probe.write_bytes(b"cervjax")
     except OSError as error:
         raise ValueError(f"cannot write into {out} ({error.strerror})") from error
@@ -188,8 +191,9 @@ def check_target(path: Path, *, overwrite: bool = False) -> None:
 def cache_folder() -> Path:
     """Where compiled programs are kept between runs."""
     given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    user = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return Path(given) if given else user / "cervjax" / "xla"
+    if given:
+        return Path(given)
+    return user_cache() / "cervjax" / "xla"
 
 
 def use_device(name: str | None) -> None:

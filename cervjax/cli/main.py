@@ -5,9 +5,12 @@ Exit status: 0 all well, 1 a scan failed, 2 nothing could be started, 130 interr
 
 import argparse
 import contextlib
+import io
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -76,12 +79,13 @@ def start(argv: Sequence[str] | None = None) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status."""
+    _print_any_name()
     parser = make_parser()
     args, args.rest = parser.parse_known_args(argv)
     if args.rest and not args.takes_rest:
         parser.error(f"not understood: {' '.join(args.rest)}")
     try:
-        with _messages(quiet=args.quiet, verbose=args.verbose):
+        with _messages(quiet=args.quiet, verbose=args.verbose), _stopped_by_signals():
             return args.run(args)
     except (ValueError, OSError) as error:
         if args.debug:
@@ -98,9 +102,35 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return NOT_STARTED
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("cervjax: interrupted; finished scans are kept", file=sys.stderr)
-        return INTERRUPTED
+        return INTERRUPTED if not interrupt.args else 128 + interrupt.args[0]
+
+
+def _print_any_name() -> None:
+    """Files may have names that a console cannot show, or that are no text at all."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """What ends a batch job, or a lost terminal, is as a keyboard's interrupt."""
+
+    def stop(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt(number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            if number := getattr(signal, name, None):
+                before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -18,6 +18,7 @@ from cervjax.data.cache import (
 )
 from cervjax.data.split import Split, check_disjoint, split_participants
 from cervjax.data.tissue_maps import MapFile
+from cervjax.io.files import user_cache
 from cervjax.io.labels import LabelledScan, find_labelled
 from cervjax.phantom.dataset import write_dataset
 from cervjax.preprocessing.histogram import read_landmarks
@@ -86,8 +87,7 @@ def load_train_set(data: ConfigDict, landmarks: Landmarks | None, log: Log) -> T
 
 def cache_folder(data: ConfigDict) -> Path:
     """Where prepared volumes and digital necks are kept between runs."""
-    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return Path(data.cache) if data.cache else home / "cervjax"
+    return Path(data.cache) if data.cache else user_cache() / "cervjax"
 
 
 def check_classes(volumes: Sequence[Volume], allowed: Collection[int] = ()) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cervjax.about import __version__
-from cervjax.io.files import write_atomically
+from cervjax.io.files import read_json, write_atomically
 
 _SIDECAR_SUFFIX = "_dseg.json"
 _PARTS = {
@@ -139,8 +139,8 @@ def read_sidecar(path: Path) -> dict[str, Any] | None:
         DamagedError: no JSON, or something is missing.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
         raise DamagedError(f"{path} is damaged ({type(error).__name__})") from error
     try:
         ours = content["GeneratedBy"][0]["Name"] == "cervjax"

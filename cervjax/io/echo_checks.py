@@ -5,7 +5,6 @@ the in-phase one, and where there is water alone both are nearly equal. So the b
 ratios tell the scale, whatever the person.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,6 +14,7 @@ from jaxtyping import Real
 from scipy.ndimage import uniform_filter
 
 from cervjax.io.filenames import stem_of
+from cervjax.io.files import read_json
 
 EXCHANGED_FRACTION = 0.5
 """Of the body: out-of-phase brighter than in-phase in more of it is an exchange."""
@@ -115,8 +115,8 @@ def read_sidecars(files: Mapping[str, Path]) -> dict[str, dict]:
     for role, path in files.items():
         sidecar = path.with_name(stem_of(path) + ".json")
         try:
-            content = json.loads(sidecar.read_bytes()) if sidecar.is_file() else None
-        except (OSError, ValueError, RecursionError):
+            content = read_json(sidecar)
+        except (OSError, ValueError):
             continue
         if isinstance(content, dict):
             found[role] = content

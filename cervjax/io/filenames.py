@@ -4,13 +4,13 @@ Only names and ``.json`` side-cars are read, never pixels. The first rule that a
 decides: a word at the end, a word anywhere, an nnU-Net channel, an echo number.
 """
 
-import json
 import os
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cervjax.io.channels import channel_role
+from cervjax.io.files import read_json
 
 ROLES = {
     "in_phase": "in-phase",
@@ -75,7 +75,7 @@ _ECHO = re.compile(rf"{_START}(?P<word>e\d+(?=[ab]?$)|echo-\d+){_COPY}{_END}")
 _RULES = (_ENDING, _NUMBERED, _ANYWHERE, _CHANNEL, _ECHO)
 _DROPPED = re.compile(r"(?:^|_)(?:part-mag|echo-\d+)(?=_|$)")
 
-NIFTI = re.compile(r"(?i)(?P<stem>[^.].*)\.nii(\.gz)?")
+NIFTI = re.compile(r"(?is)(?P<stem>[^.].*)\.nii(\.gz)?")
 DICOM = re.compile(r"(?i).*\.(dcm|ima)|dicomdir|im[-_]?\d+|mr\.[\d.]+")
 OTHER_FORMAT = re.compile(r"(?i)[^.].*\.(nrrd|nhdr|mha|mhd|mgz|mgh|img|hdr|mif|par)")
 OUTPUT = re.compile(
@@ -223,7 +223,7 @@ def _meaning(word: str) -> tuple[str, str]:
 def _sidecar(path: Path) -> dict[str, Any]:
     """What dcm2niix wrote beside the image, if anything."""
     try:
-        content = json.loads(path.with_name(stem_of(path) + ".json").read_bytes())
+        content = read_json(path.with_name(stem_of(path) + ".json"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

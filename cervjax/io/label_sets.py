@@ -4,7 +4,6 @@ nnU-Net names its labels in ``dataset.json``; a table with the columns value and
 (or value, muscle and side) does for any other program.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cervjax.anatomy import MUSCLES
+from cervjax.io.files import read_json
 from cervjax.io.tables import read_rows
 
 DATASET_JSON = "dataset.json"
@@ -164,7 +164,7 @@ _MUSCLE_WORDS = {
 def _of_json(path: Path) -> LabelSet:
     """Raises ValueError for what is no ``dataset.json`` of nnU-Net, version 1 or 2."""
     try:
-        labels = json.loads(path.read_bytes())["labels"]
+        labels = read_json(path)["labels"]
         pairs = [(v, k) if str(k).isdecimal() else (k, v) for k, v in labels.items()]
         named = [(str(n), int(v)) for n, vs in pairs for v in _each(vs)]
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
@@ -172,8 +172,6 @@ def _of_json(path: Path) -> LabelSet:
             f"{path}: no labels of nnU-Net in it ({type(error).__name__}); it must "
             'have "labels": {"background": 0, "MFSS_R": 1, ...}'
         ) from error
-    except RecursionError as error:
-        raise ValueError(f"{path}: no {DATASET_JSON} of nnU-Net") from error
     return _named(path, named)
 
 

@@ -41,6 +41,11 @@ WHOLE_NUMBER_TOLERANCE = 1e-3
 _EXTENSIONS = (".nii.gz", ".nii")
 _DERIVED = re.compile(r"(?P<name>.+)_dseg")
 _SUBJECT = re.compile(r"(?<![^\W_])sub-[A-Za-z0-9]+")
+_SESSION = re.compile(  # at the end of a name: a visit, not a person
+    r"(?i)[-_](ses|session|visit|run|timepoint|time|tp|t|v|day|week|month)[-_]?\d{1,3}$"
+    r"|[-_](baseline|followup|follow-up|fu|pre|post|retest|rescan)[-_]?\d{0,2}$"
+    r"|[-_](19|20)\d{6}$"
+)
 
 
 class LabelledScan(NamedTuple):
@@ -50,7 +55,7 @@ class LabelledScan(NamedTuple):
         scan: the images.
         labels: NIfTI file of values 0-14, as in `anatomy`.
         participant: ``sub-<label>`` where a file or folder is named so (BIDS), else
-            the scan's own name: there, every scan counts as a participant.
+            the scan's name without what tells a visit (``_ses-1``, ``_T2``, a date).
     """
 
     scan: Scan
@@ -240,7 +245,16 @@ def _stem(scan: Scan) -> str:
 def _participant(scan: Scan, root: Path) -> str:
     path = next(iter(scan.files.values())).relative_to(root)
     matches = filter(None, map(_SUBJECT.search, reversed(path.parts)))
-    return next((match[0] for match in matches), scan.name)
+    return next((match[0] for match in matches), _person(scan.name))
+
+
+def _person(name: str) -> str:
+    """A name without what says which visit it was, such as ``_ses-1`` or ``_T2``."""
+    while match := _SESSION.search(name):
+        if not match.start():
+            break
+        name = name[: match.start()]
+    return name
 
 
 def _problem(scan: Scan, paths: list[Path], shared: list[Path], best: Path) -> Problem:

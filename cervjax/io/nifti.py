@@ -24,7 +24,13 @@ from nibabel.orientations import (
 )
 
 from cervjax.io.files import write_atomically
-from cervjax.io.nifti_checks import NiftiError, checked_affine, checked_data, load
+from cervjax.io.nifti_checks import (
+    UNREADABLE,
+    NiftiError,
+    checked_affine,
+    checked_data,
+    load,
+)
 
 CORNER_TOLERANCE_MM = 0.1
 
@@ -103,12 +109,21 @@ def read_nifti(source: NiftiInput, *, may_be_constant: bool = False) -> NiftiIma
             the affine says; affine missing, singular or sheared; qform and sform
             that disagree on orientation.
     """
-    if isinstance(source, Nifti1Image):
-        path = Path(source.get_filename() or "image in memory")
-        image, header = source, source.header
-    else:
-        path = Path(source)
-        image, header = load(path)
+    in_memory = isinstance(source, Nifti1Image)
+    path = Path(source.get_filename() or "image in memory" if in_memory else source)
+    try:
+        image, header = (source, source.header) if in_memory else load(path)
+        return _checked(image, header, path, may_be_constant)
+    except NiftiError:
+        raise
+    except UNREADABLE as error:
+        raise NiftiError(
+            f"{path}: not usable as NIfTI ({type(error).__name__}: {error}); "
+            "convert it again from DICOM, or copy it again"
+        ) from error
+
+
+def _checked(image: Any, header: Any, path: Path, may_be_constant: bool) -> NiftiImage:
     affine = checked_affine(image, header, path)
     data = checked_data(image, path)
     if not may_be_constant and data.min() == data.max():
@@ -205,6 +220,9 @@ def _file_like(
 ) -> bytes:
     """A NIfTI file of the same kind and grid as the scan's."""
     header.set_data_dtype(data.dtype)
+    header.extensions.clear()  # may name the patient, as db_name may
+    if "db_name" in header:  # NIfTI-2 has none
+        header["db_name"] = b""
     header.set_data_shape(data.shape)
     header.set_slope_inter(1, 0)
     header["cal_min"], header["cal_max"], header["aux_file"] = 0, 0, b""

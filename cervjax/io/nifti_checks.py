@@ -1,9 +1,11 @@
 """What a NIfTI file must be like to be measured; every refusal tells what to do."""
 
+import math
 import struct
 import zlib
 from pathlib import Path
 from typing import Any
+from xml.parsers.expat import ExpatError
 
 import nibabel as nib
 import numpy as np
@@ -17,16 +19,27 @@ FIELD_OF_VIEW_LIMIT_MM = 2000.0
 SHEAR_LIMIT = 0.01
 SIZE_MISMATCH_LIMIT = 0.01
 
-_UNREADABLE = (
+LARGEST_VOXELS = 200_000_000
+"""More are no scan of a neck, and would not fit into memory either."""
+_GZIP_AT_MOST = 1032  # times its size, a gzip file can hold
+_MM = ("unknown", "mm")
+
+UNREADABLE = (
     ImageFileError,
     HeaderDataError,
     OSError,
     EOFError,
     ValueError,
     OverflowError,
+    TypeError,
+    KeyError,
+    MemoryError,
+    ExpatError,
+    np.linalg.LinAlgError,
     zlib.error,
     struct.error,
 )
+"""What nibabel and NumPy raise of damaged files."""
 
 
 class NiftiError(ValueError):
@@ -45,7 +58,7 @@ def load(path: Path) -> tuple[Any, Any]:
         image = nib.load(path)
     except FileNotFoundError:
         raise NiftiError(f"{path}: no such file") from None
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise NiftiError(
             f"{path}: not readable as NIfTI ({_first_line(error)}); "
             "convert it again from DICOM, or copy it again"
@@ -81,10 +94,11 @@ def checked_data(image: Any, path: Path) -> Float32[np.ndarray, "x y z"]:
             f"{path}: must hold real numbers, got {image.get_data_dtype()}; "
             "give magnitude images"
         )
+    _check_size(image, path)
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             data = np.asanyarray(image.dataobj).astype(np.float32)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise NiftiError(
             f"{path}: its data cannot be read, the file is probably cut short "
             f"({_first_line(error)}); copy or convert it again"
@@ -99,6 +113,28 @@ def checked_data(image: Any, path: Path) -> Float32[np.ndarray, "x y z"]:
     return data
 
 
+def _check_size(image: Any, path: Path) -> None:
+    """Refuses what is too large, or promises more than the file holds, unread."""
+    shape = image.shape[:3]
+    count = math.prod(map(int, shape))
+    if count > LARGEST_VOXELS:
+        raise NiftiError(
+            f"{path}: {_triple(np.array(shape))} voxels, more than {LARGEST_VOXELS:,}: "
+            "no scan of a neck; look at the header"
+        )
+    if not nib.is_proxy(image.dataobj):  # an image in memory
+        return
+    needed = int(image.dataobj.offset) + count * image.get_data_dtype().itemsize
+    held = path.stat().st_size
+    if path.suffix.lower() in (".gz", ".bz2"):
+        held *= _GZIP_AT_MOST
+    if needed > held:
+        raise NiftiError(
+            f"{path}: the header promises {needed:,} bytes, the file holds fewer; "
+            "it is probably cut short; copy or convert it again"
+        )
+
+
 def checked_affine(image: Any, header: Any, path: Path) -> Float[np.ndarray, "4 4"]:
     """The affine, (4, 4), from stored voxel index to scanner mm.
 
@@ -107,6 +143,12 @@ def checked_affine(image: Any, header: Any, path: Path) -> Float[np.ndarray, "4 
             singular, sheared, or of another voxel size than the header; qform and sform
             disagree on the directions.
     """
+    unit = header.get_xyzt_units()[0]
+    if unit not in _MM:
+        raise NiftiError(
+            f"{path}: the header says that its lengths are in {unit}; convert the file "
+            "to mm, or correct the unit (xyzt_units)"
+        )
     sizes = header["pixdim"][1:4].astype(float)
     low, high = VOXEL_SIZE_LIMITS_MM
     if not np.all((sizes >= low) & (sizes <= high)):
@@ -142,11 +184,9 @@ def checked_affine(image: Any, header: Any, path: Path) -> Float[np.ndarray, "4 
             f"{path}: voxel size is {_triple(sizes)} mm in the header but "
             f"{_triple(norms)} mm in the affine; volumes would be wrong, convert again"
         )
-    if header["qform_code"] > 0 and header["sform_code"] > 0:
-        codes = [
-            nib.aff2axcodes(form)
-            for form in (image.header.get_qform(), image.header.get_sform())
-        ]
+    qform = _qform(image)
+    if qform is not None and header["sform_code"] > 0:
+        codes = [nib.aff2axcodes(form) for form in (qform, image.header.get_sform())]
         if codes[0] != codes[1]:
             raise NiftiError(
                 f"{path}: qform has {''.join(codes[0])}, sform has "
@@ -154,6 +194,14 @@ def checked_affine(image: Any, header: Any, path: Path) -> Float[np.ndarray, "4 
                 "convert again from DICOM"
             )
     return affine
+
+
+def _qform(image: Any) -> np.ndarray | None:
+    """None where it is not set, or its quaternion is longer than 1 by rounding."""
+    try:
+        return image.header.get_qform(coded=True)[0]
+    except ValueError:
+        return None
 
 
 def _first_line(error: Exception) -> str:

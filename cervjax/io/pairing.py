@@ -5,19 +5,13 @@ nothing is guessed.
 """
 
 import os
-import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from cervjax.io.filenames import (
-    DICOM,
     FAT_PAIR,
-    NIFTI,
     NOT_MAGNITUDE,
-    OTHER_FORMAT,
-    OUTPUT,
     PHASE_PAIR,
     ROLE_FOLDER,
     ROLES,
@@ -29,9 +23,9 @@ from cervjax.io.filenames import (
     safe_name,
     stem_of,
 )
-from cervjax.io.files import walk_once
 from cervjax.io.scans import ACCEPTED, BY_HAND, PairingError, Problem, Scan
 from cervjax.io.series import Key, by_series, has_pair
+from cervjax.io.tree import Tree, natural, walk
 
 
 def find_scans(root: Path) -> tuple[list[Scan], list[Problem]]:
@@ -56,7 +50,7 @@ def find_scans(root: Path) -> tuple[list[Scan], list[Problem]]:
         what = "is a file, not a folder" if root.exists() else "does not exist"
         hint = f"give its folder, {BY_HAND}" if root.exists() else "check the path"
         raise PairingError(f"{root} {what}; {hint}")
-    tree = _walk(root)
+    tree = walk(root)
     groups = _groups(_images(tree.paths, root))
     names = _names(groups, root)
     outcomes = [_assemble(names[key], images) for key, images in groups.items()]
@@ -66,10 +60,10 @@ def find_scans(root: Path) -> tuple[list[Scan], list[Problem]]:
     taken = _repeated(scan.name for scan in scans)
     problems += [_name_taken(scan) for scan in scans if scan.name.casefold() in taken]
     scans = [scan for scan in scans if scan.name.casefold() not in taken]
-    problems.sort(key=lambda problem: _natural(problem.scan))
+    problems.sort(key=lambda problem: natural(problem.scan))
     if not scans:
         problems.append(_nothing_found(root, tree))
-    return sorted(scans, key=lambda scan: _natural(scan.name)), problems
+    return sorted(scans, key=lambda scan: natural(scan.name)), problems
 
 
 def pairing_table(
@@ -101,7 +95,7 @@ def pairing_table(
         lines += [*(f"  {shown(path)}" for path in problem.files), f"  {problem.hint}"]
     used = {path for scan in scans for path in scan.files.values()}
     used |= {path for problem in problems for path in problem.files}
-    tree = _walk(root)
+    tree = walk(root)
     unused = [path for path in tree.paths if path not in used]
     if unused:
         lines += ["", f"not recognised: {len(unused)} NIfTI file(s)"]
@@ -110,49 +104,6 @@ def pairing_table(
         lines += ["", f"of other formats, not read: {_examples(tree.others)}"]
     lines += ["", f"{len(scans)} scan(s), {len(problems)} problem(s)"]
     return "\n".join(lines)
-
-
-class _Tree(NamedTuple):
-    """What lies in a folder.
-
-    Attributes:
-        paths: NIfTI files that are no output.
-        others: images of formats that are not read.
-        has_dicom: whether there is DICOM.
-        problems: folders that cannot be read.
-    """
-
-    paths: list[Path]
-    others: list[Path]
-    has_dicom: bool
-    problems: list[Problem]
-
-
-def _walk(root: Path) -> _Tree:
-    paths: list[Path] = []
-    others: list[Path] = []
-    problems: list[Problem] = []
-    has_dicom = False
-
-    def unreadable(error: OSError) -> None:
-        folder = Path(error.filename)
-        message = f"the folder cannot be read ({error.strerror})"
-        hint = "Change its permissions, or search another folder."
-        problems.append(Problem(folder.name, (folder,), message, hint))
-
-    for folder, subfolders, names in walk_once(root, unreadable):
-        subfolders[:] = sorted(
-            (d for d in subfolders if d[0] != "." and d.lower() != "derivatives"),
-            key=lambda d: ((folder / d).is_symlink(), _natural(d)),
-        )
-        has_dicom |= any(map(DICOM.fullmatch, names))
-        for name in sorted(names, key=_natural):
-            nifti = NIFTI.fullmatch(name)
-            if nifti and not OUTPUT.fullmatch(nifti["stem"]):
-                paths.append(folder / name)
-            if OTHER_FORMAT.fullmatch(name):
-                others.append(folder / name)
-    return _Tree(paths, others, has_dicom, problems)
 
 
 def _groups(images: Iterable[NamedImage]) -> dict[Key, list[NamedImage]]:
@@ -261,7 +212,7 @@ def _name_taken(scan: Scan) -> Problem:
     return Problem(scan.name, tuple(scan.files.values()), message, hint)
 
 
-def _nothing_found(root: Path, tree: _Tree) -> Problem:
+def _nothing_found(root: Path, tree: Tree) -> Problem:
     name, paths = safe_name("", root), tree.paths
     if tree.has_dicom and not paths:
         hint = "Convert it with dcm2niix first."
@@ -285,9 +236,3 @@ def _examples(paths: list[Path]) -> str:
         ", ".join(path.name for path in paths[:5]) + ", ..." * (len(paths) > 5)
         or "none"
     )
-
-
-def _natural(name: str) -> list[str | int]:
-    """Sorts ``sub-2`` before ``sub-10``."""
-    parts = re.split(r"(\d+)", name.casefold())
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)]

@@ -5,13 +5,12 @@ The paper plots the reference over the prediction with a line through the origin
 ``slope x value`` beside the raw value, never instead of it.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cervjax.anatomy import MUSCLES
-from cervjax.io.files import sha256_of_file
+from cervjax.io.files import read_json, sha256_of_file
 
 COLUMNS = {
     "mfi_percent": "mfi_calibrated_percent",
@@ -44,7 +43,7 @@ def read_calibration(path: Path) -> Calibration:
             `SLOPE_LIMITS`.
     """
     try:
-        slopes = json.loads(path.read_text("utf-8"))["slopes"]
+        slopes = read_json(path)["slopes"]
         flat = [(m, q, float(v)) for m, own in slopes.items() for q, v in own.items()]
     except _UNREADABLE as error:
         raise ValueError(

@@ -230,17 +230,22 @@ def _keep_compiled_programs(config: ConfigDict) -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
+_SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGINT", "SIGHUP")
+    if hasattr(signal, name)
+]
+"""After which the step is finished, and a checkpoint written."""
+
+
 @contextmanager
 def _termination() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set instead of ending the process."""
+    """An event that signals set instead of ending the process."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event
         return
-    kept = {
-        s: signal.signal(s, lambda *_: event.set())
-        for s in (signal.SIGTERM, signal.SIGINT)
-    }
+    kept = {s: signal.signal(s, lambda *_: event.set()) for s in _SIGNALS}
     try:
         yield event
     finally:

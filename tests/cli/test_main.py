@@ -6,8 +6,10 @@ import json
 import logging
 import os
 import pty
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -153,6 +155,7 @@ def test_missing_module_of_no_extra_is_an_internal_error(monkeypatch):
 
 BLOCKED = """
 import sys
+import time
 class Blocked:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {names}:
@@ -239,3 +242,46 @@ def test_a_command_may_take_flags_it_does_not_know(monkeypatch):
     monkeypatch.setattr(demo, "TAKES_REST", True, raising=False)
     assert main(["demo", "--config.train.num_steps=3"]) == 0
     assert seen == [["--config.train.num_steps=3"]]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_signals_end_as_an_interrupt_does(monkeypatch, capsys, name):
+    """So that tables of finished scans are written; the handlers are put back."""
+    number = getattr(signal, name, None)
+    if number is None:
+        pytest.skip(f"no {name} here")
+    written = []
+
+    def work(args):
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        finally:
+            written.append("tables")
+
+    monkeypatch.setattr(demo, "run", work)
+    before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
+    assert main(["demo"]) == (130 if name == "SIGINT" else 128 + number)
+    assert written == ["tables"]
+    assert "finished scans are kept" in capsys.readouterr().err
+    assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_any_name_can_be_printed(tmp_path, encoding):
+    """On a console that cannot show it, and a name that is no text."""
+    for role in ("IN", "OPP"):
+        for name in ("größe_", "颈部_", os.fsdecode(b"z\xff_")):
+            try:
+                (tmp_path / f"{name}{role}.nii").touch()
+            except OSError:
+                pytest.skip("the file system takes text only")
+    code = "import sys; from cervjax.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    run = subprocess.run(
+        [sys.executable, "-c", code, "infer", str(tmp_path), "--dry-run"],
+        env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+        capture_output=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert b"3 scan(s), 0 problem(s)" in run.stdout

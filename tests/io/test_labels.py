@@ -9,6 +9,7 @@ from conftest import save_nifti
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff
 
 from cervjax.io.labels import (
+    _person,
     exchanged_pairs,
     exchanged_sides,
     find_labelled,
@@ -265,3 +266,22 @@ def test_exchanged_sides_are_noticed():
     few = np.where(np.isin(labels, (1, 2, 5)), labels, 0)[::-1]
     assert "1 of 1 pairs" in exchanged_sides(few)
     assert exchanged_sides(0 * labels) == "" and exchanged_sides(labels[:20]) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "person"),
+    [
+        ("P0_ses-1", "P0"),
+        ("P0_T2", "P0"),
+        ("P0_v02", "P0"),
+        ("P0_ses-1_run-2", "P0"),
+        ("P0-followup", "P0"),
+        ("P0_20240109", "P0"),
+        ("neck_01", "neck_01"),
+        ("case-12", "case-12"),
+        ("T2", "T2"),
+        ("P0_s01", "P0_s01"),
+    ],
+)
+def test_visits_of_a_person_stay_together(name, person):
+    assert _person(name) == person

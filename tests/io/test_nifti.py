@@ -174,3 +174,89 @@ def test_sheared_axes_and_giant_fields_of_view_are_refused(tmp_path, ramp):
     wide = np.diag([45.0, 1, 1, 1])
     with pytest.raises(NiftiError, match="field of view of 2250 x 2 x 2 mm"):
         read_nifti(save_nifti(tmp_path / "b.nii", long, wide))
+
+
+def write_with(path, ramp, **fields):
+    """A file whose header has other values than its writer would allow."""
+    image = nib.Nifti1Image(ramp, AFFINE)
+    image.header.set_xyzt_units("mm")
+    image.set_qform(AFFINE, 1)
+    image.set_sform(AFFINE, 1)
+    nib.save(image, path)
+    content = bytearray(path.read_bytes())
+    header = np.frombuffer(content, nib.Nifti1Header.template_dtype, 1).copy()
+    for name, value in fields.items():
+        header[name] = value
+    content[: header.itemsize] = header.tobytes()
+    path.write_bytes(content)
+    return path
+
+
+def test_a_quaternion_longer_than_1_does_not_matter_beside_a_sound_sform(
+    tmp_path, ramp
+):
+    path = tmp_path / "v.nii"
+    long = {"quatern_b": 0.8, "quatern_c": 0.8, "quatern_d": 0.1}
+    volume = read_nifti(write_with(path, ramp, **long))
+    np.testing.assert_array_equal(volume.data, ramp[::-1].transpose(0, 2, 1))
+    with pytest.raises(NiftiError, match=r"v\.nii"):
+        read_nifti(write_with(path, ramp, **long, sform_code=0))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"xyzt_units": 3},
+        {"xyzt_units": 1},
+        {"xyzt_units": 7},
+        {"dim": [3, 4, 5, 6000, 1, 1, 1, 1]},
+        {"dim": [3, 30000, 30000, 30000, 1, 1, 1, 1]},
+        {"dim": [3, -4, 5, 6, 1, 1, 1, 1]},
+        {"dim": [3, 0, 5, 6, 1, 1, 1, 1]},
+        {"srow_x": np.nan},
+        {"srow_x": np.inf, "qform_code": 0},
+        {"vox_offset": 1e30},
+        {"vox_offset": np.nan},
+        {"datatype": 77},
+        {"bitpix": 0, "datatype": 0},
+        {"pixdim": np.nan},
+        {"sform_code": 0, "quatern_b": np.nan},
+    ],
+    ids=str,
+)
+def test_damaged_headers_are_refused_by_name(tmp_path, ramp, fields):
+    path = write_with(tmp_path / "v.nii", ramp, **fields)
+    with pytest.raises(NiftiError, match=r"v\.nii"):
+        read_nifti(path)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_header_that_promises_too_much_takes_no_memory(tmp_path, suffix, monkeypatch):
+    import gzip
+
+    plain = write_with(
+        tmp_path / "v.nii",
+        np.zeros((4, 5, 6), "f4"),
+        dim=[3, 700, 500, 500, 1, 1, 1, 1],
+    )
+    path = tmp_path / f"w{suffix}"
+    content = plain.read_bytes()
+    path.write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
+    monkeypatch.setattr(np, "asanyarray", None)  # what would read the voxels
+    with pytest.raises(NiftiError, match="promises"):
+        read_nifti(path)
+
+
+def test_masks_hold_nothing_of_the_patient(tmp_path, ramp):
+    image = nib.Nifti1Image(ramp, AFFINE)
+    image.header.set_xyzt_units("mm")
+    image.header["db_name"] = b"MUELLER^HANS"
+    image.header["aux_file"] = b"MUELLER^HANS"
+    image.header.extensions.append(
+        nib.nifti1.Nifti1Extension("comment", b"MUELLER^HANS 1970")
+    )
+    nib.save(image, tmp_path / "v.nii")
+    assert b"MUELLER" in (tmp_path / "v.nii").read_bytes()
+    volume = read_nifti(tmp_path / "v.nii")
+    write_labels(tmp_path / "m.nii", np.ones((4, 6, 5), np.uint8), volume)
+    assert b"MUELLER" not in (tmp_path / "m.nii").read_bytes()

@@ -804,3 +804,37 @@ def test_channels_are_what_datasets_json_says(tmp_path, key, names, roles):
     assert {r: p.name for r, p in scan.files.items()} == {
         role: f"c_000{i}.nii.gz" for i, role in enumerate(roles)
     }
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_pipes_and_links_to_nothing_are_problems_and_do_not_hang(tmp_path):
+    make(tmp_path, "a_IN.nii", "a_OPP.nii")
+    os.mkfifo(tmp_path / "b_IN.nii")
+    os.mkfifo(tmp_path / "a_IN.json")
+    (tmp_path / "c_IN.nii").symlink_to(tmp_path / "gone.nii")
+    scans, problems = find_scans(tmp_path)
+    assert [scan.name for scan in scans] == ["a"]
+    assert [p.files[0].name for p in problems] == ["b_IN.nii", "c_IN.nii"]
+    assert "no regular file" in problems[0].message
+    assert "a link to nothing" in problems[1].message
+
+
+def test_names_with_line_breaks_and_of_no_text_are_found(tmp_path):
+    try:
+        for role in (b"IN", b"OPP"):
+            for name in (b"a\nb_", b"z\xff_"):
+                (tmp_path / os.fsdecode(name + role + b".nii")).touch()
+    except (OSError, ValueError):
+        pytest.skip("the file system takes text only")
+    scans, problems = find_scans(tmp_path)
+    assert problems == [] and len(scans) == 2
+    assert all(scan.name.isascii() and "\n" not in scan.name for scan in scans)
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "1e999", "-1", "true"])
+def test_an_absurd_echo_time_is_no_crash(tmp_path, number):
+    make(tmp_path, "a_e1.nii", "a_e2.nii")
+    for name in ("a_e1", "a_e2"):
+        content = f'{{"EchoTime": {number}, "MagneticFieldStrength": 3}}'
+        (tmp_path / f"{name}.json").write_text(content)
+    assert "side-car" in only_problem(tmp_path).message

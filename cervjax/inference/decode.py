@@ -3,9 +3,9 @@
 Either way full resolution class probabilities are never held as a whole.
 """
 
+import math
 from typing import Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -13,6 +13,7 @@ from jax import Array, lax
 from cervjax.model.upsampling import map_fine_planes
 
 _PLANES_AT_ONCE = 8
+_PLACES = 16  # their number is a multiple of this
 
 
 class Places(NamedTuple):
@@ -53,7 +54,22 @@ def places_between(size: int, count: int, *, start: float, step: int) -> Places:
     return Places(before.astype(np.int32), (at - before).astype(np.float32))
 
 
-@jax.jit
+def with_room(at: Places, logits: int) -> Places:
+    """As many places as all logits have room for, the last one repeated.
+
+    Every scan has another number of voxels; with this one program serves all scans of
+    a protocol whose logits have one shape.
+
+    Args:
+        at: of a scan's voxels, rising.
+        logits: how many there are along that axis.
+    """
+    count, used = len(at.before), at.before[-1] + 2 - at.before[0]
+    room = max(count, count * logits / used)
+    more = math.ceil(room / _PLACES) * _PLACES - count
+    return Places(*(np.pad(v, (0, more), mode="edge") for v in at))
+
+
 def labels_at(logits: Array, places: tuple[Places, ...]) -> tuple[Array, Array]:
     """Labels and largest probabilities of logits interpolated at places.
 

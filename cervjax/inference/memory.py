@@ -36,7 +36,11 @@ def device_name() -> str:
 
 def whole_memory_bytes(shape: tuple[int, ...], tta: Tta = 1) -> float:
     """About what whole mode takes for a padded volume, beyond the volume itself."""
-    return float(np.prod(bucket_shape(shape))) * WHOLE_BYTES_PER_VOXEL[tta]
+    return _window_bytes(bucket_shape(shape), tta)
+
+
+def _window_bytes(window: tuple[int, ...], tta: Tta) -> float:
+    return float(np.prod(window)) * WHOLE_BYTES_PER_VOXEL[tta]
 
 
 def host_bytes(root: Path = Path("/")) -> tuple[float, float]:
@@ -130,7 +134,7 @@ def within_memory(
         return settings, []
     # Weights trained on whole volumes count levels along the whole height.
     high: Size = (*settings.window[:2], whole_height(padded))
-    fits = whole_memory_bytes(high, settings.tta) <= free
+    fits = _window_bytes(high, settings.tta) <= free
     window = high if fits else settings.window
     reason = (
         f"whole mode would need {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are "

@@ -17,6 +17,7 @@ from cervjax.inference.origin import Origin
 from cervjax.inference.result import Result, Source
 from cervjax.inference.segment import prepare_images, segment_prepared
 from cervjax.inference.stages import Stopwatch
+from cervjax.inference.types import Size
 from cervjax.io.dixon import DixonImages, read_scan
 from cervjax.io.files import sha256_of_file
 from cervjax.io.scans import Problem, Scan
@@ -111,7 +112,7 @@ def segment_scans(
             standing.mark_failed(out, failure.scan, failure.error)
 
     full = threading.Event()
-    work = _Stages(method, out, overwrite, discard_edits, extras, listener.on_stage)
+    work = _Stages(method, out, overwrite, discard_edits, extras, listener)
     try:
         for p in problems:
             files = "; ".join(map(str, p.files))
@@ -145,7 +146,7 @@ class _Stages:
     overwrite: bool
     discard_edits: bool
     extras: Collection[str]
-    on_stage: Callable[[str, str], object]
+    listener: Listener
 
     def read(self, scan: Scan) -> _Read | _Drawn | _Outcome:
         """Reads and prepares a scan, unless it has its result."""
@@ -179,7 +180,7 @@ class _Stages:
         return _Read(source, images, prepared, watch.stop(), found.notice)
 
     def _watch(self, name: str) -> Stopwatch:
-        return Stopwatch(lambda stage: self.on_stage(name, stage))
+        return Stopwatch(lambda stage: self.listener.on_stage(name, stage))
 
     def draw(self, scan: _Read | _Drawn) -> _Drawn:
         """Runs the network, unless there is an edited mask."""
@@ -193,6 +194,7 @@ class _Stages:
             self.method.weights,
             self.method.recipe,
             self.method.settings,
+            on_compile=self._tell_compiling,
             on_compiled=lambda: watch.begin("network"),
         )
         seconds = scan.seconds | watch.stop()
@@ -202,12 +204,16 @@ class _Stages:
         segmented = Segmented(found, origin, told, seconds)
         return _Drawn(scan.source, scan.images, segmented)
 
+    def _tell_compiling(self, window: Size) -> None:
+        size = "x".join(map(str, window))
+        self.listener.log(f"compiling for scans of up to {size} voxels, once")
+
     def write(self, scan: _Drawn) -> _Outcome:
         """Measures and writes."""
-        self.on_stage(scan.source.name, "measure")
+        self.listener.on_stage(scan.source.name, "measure")
         calibration = self.method.calibration
         result = measured(scan.source, scan.images, scan.segmented, calibration)
-        self.on_stage(scan.source.name, "write")
+        self.listener.on_stage(scan.source.name, "write")
         seconds = {**result.seconds, "write": self._written(result)}
         levels = () if result.levels is None else (levels_line(result.levels),)
         return _Outcome((*levels, *result.warnings), seconds)

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from cervjax.anatomy import NUM_CLASSES, muscles_of
-from cervjax.inference.decode import Places, labels_at, places_between
+from cervjax.inference.decode import Places, labels_at, places_between, with_room
 from cervjax.inference.levels import at_their_levels, levels_warnings, slice_levels
 from cervjax.inference.memory import check_ever_fits, whole_height, within_memory
+from cervjax.inference.programs import program
 from cervjax.inference.stitching import (
     Forward,
     Logits,
@@ -46,6 +47,7 @@ def segment_prepared(
     weights: Weights,
     recipe: Recipe,
     settings: Settings,
+    on_compile: Callable[[Size], object] = lambda window: None,
     on_compiled: Callable[[], object] = lambda: None,
 ) -> tuple[Segmentation, Settings, list[str]]:
     """Labels and confidence of a prepared scan.
@@ -56,6 +58,8 @@ def segment_prepared(
         weights: the network.
         recipe: by which the scan was prepared.
         settings: how to run.
+        on_compile: called before the network is compiled, unless it is at hand, with
+            the voxels that its program takes.
         on_compiled: called when the network's program is there, before it runs.
 
     Returns:
@@ -74,6 +78,7 @@ def segment_prepared(
         weights.variables,
         settings.tta,
         settings.batch_size,
+        on_compile,
         on_compiled,
     )
     part = part_shape(prepared, shape)
@@ -192,7 +197,11 @@ def scan_places(
 
 def decode(logits: Logits, places: tuple[Places, Places, Places]) -> Segmentation:
     """Classes and confidence at places."""
-    labels, confidence = (np.asarray(a) for a in labels_at(logits.values, places))
+    roomy = tuple(map(with_room, places, logits.values.shape[:3]))
+    inputs = logits.values, roomy
+    found = program(labels_at, inputs, {})(*inputs)
+    own = tuple(slice(len(at.before)) for at in places)
+    labels, confidence = (np.asarray(a)[own] for a in found)
     return Segmentation(labels, confidence)
 
 

@@ -5,7 +5,6 @@ the device (NiftyNet's way, and whole mode on the network's own grid), or logits
 the resolution, to be decoded at the voxels of a scan.
 """
 
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import numpy as np
 from jax import Array
 
 from cervjax.inference.decode import upsampled_labels
+from cervjax.inference.programs import program
 from cervjax.inference.test_time_augmentation import (
     averaged_logits,
     half_region,
@@ -35,6 +35,8 @@ class Forward:
         variables: parameters and statistics.
         tta: test-time augmentation, see `averaged_logits`.
         batch_size: windows in one call.
+        on_compile: called before its program is compiled, unless it is at hand, with
+            the voxels of a window.
         on_compiled: called when its program is there, before it runs.
     """
 
@@ -42,6 +44,7 @@ class Forward:
     variables: Mapping[str, Any]
     tta: Tta = 1
     batch_size: int = 1
+    on_compile: Callable[[Size], object] = lambda window: None
     on_compiled: Callable[[], object] = lambda: None
 
 
@@ -129,7 +132,7 @@ def _windows(
     """Each tile and what the network gives for it, a batch of windows at a time.
 
     Args:
-        run: jitted, `averaged_logits` or of its form.
+        run: `averaged_logits`, or of its form.
         forward: the network.
         image: float32 (x, y, z, 2).
         tiling: of that image.
@@ -137,6 +140,8 @@ def _windows(
     flat = tiling.margin if is_constant(image, tiling.margin) else (0, 0, 0)
     extended = extend(image, tiling.shape)
     size = min(forward.batch_size, len(tiling.tiles))
+    how = {"network": forward.network, "tta": forward.tta}
+    how |= {"margin": tiling.margin, "flat": flat}
     for at in range(0, len(tiling.tiles), size):
         group = tiling.tiles[at : at + size]
         # A last, smaller group repeats a window instead of compiling a new program.
@@ -145,35 +150,28 @@ def _windows(
         for tile in filled:
             spans = zip(tile.start, tiling.window, strict=True)
             windows.append(extended[tuple(slice(s, s + w) for s, w in spans)])
-        inputs = forward.network, forward.variables, np.stack(windows)
-        how = {"margin": tiling.margin, "flat": flat, "tta": forward.tta}
+        inputs = forward.variables, np.stack(windows)
+        compiled = program(run, inputs, how, lambda: forward.on_compile(tiling.window))
         if at == 0:
-            _compile(run, inputs, how)
             forward.on_compiled()
-        found = run(*inputs, **how)
+        found = compiled(*inputs)
         arrays = [np.asarray(a) for a in jax.tree.leaves(found)]
         for i, tile in enumerate(group):
             yield tile, [a[i] for a in arrays]
 
 
-def _compile(run: Any, inputs: tuple[Any, ...], how: Mapping[str, Any]) -> None:
-    """Ahead of the call, which finds the program; quick if it was compiled before."""
-    run.lower(*inputs, **how).compile()
-
-
-@functools.partial(jax.jit, static_argnames=("network", "margin", "flat", "tta"))
 def _labels_of(
-    network: DenseVNet,
     variables: Mapping[str, Any],
     batch: Array,
     *,
+    network: DenseVNet,
     margin: Size = (0, 0, 0),
     flat: Size = (0, 0, 0),
     tta: Tta = 1,
 ) -> tuple[Array, Array]:
     """Labels and confidence of a batch of windows, without their margins."""
     logits = averaged_logits(
-        network, variables, batch, margin=margin, flat=flat, tta=tta
+        variables, batch, network=network, margin=margin, flat=flat, tta=tta
     )
     sizes = batch.shape[1:4]
     cut = tuple(

@@ -6,11 +6,9 @@ slices are seen in pairs; moved, they pair otherwise, and a muscle's last slice 
 from the next. On average over both, logits have the resolution of the slices.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -26,12 +24,11 @@ def logit_steps(tta: Tta) -> Size:
     return 2, 2, 1 if tta == 4 else 2
 
 
-@functools.partial(jax.jit, static_argnames=("network", "margin", "flat", "tta"))
 def averaged_logits(
-    network: DenseVNet,
     variables: Mapping[str, Any],
     batch: Array,
     *,
+    network: DenseVNet,
     margin: Size = (0, 0, 0),
     flat: Size = (0, 0, 0),
     tta: Tta = 1,
@@ -39,9 +36,9 @@ def averaged_logits(
     """Logits of what the labels within the margin depend on, averaged over versions.
 
     Args:
-        network: to run.
         variables: the network's.
         batch: (b, x, y, z, 2), padded and whitened; patients' left and right along x.
+        network: to run.
         margin: voxels at both ends of each axis that need no label.
         flat: voxels at both ends of each axis along which the batch is constant.
         tta: 1, 2 or 4 versions.

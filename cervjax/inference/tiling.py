@@ -13,8 +13,16 @@ import numpy as np
 
 from cervjax.inference.types import Settings, Size
 
-BUCKET = (16, 16, 8)
-"""Whole volumes are extended to multiples of this, so that scans share programs."""
+FRAMES = (
+    *((32, 32), (64, 64), (96, 96), (128, 128), (160, 144), (224, 192)),
+    *((256, 208), (336, 208), (352, 272), (480, 352), (640, 400)),
+)
+"""Whole volumes are extended along x and y to the first that holds them, so that scans
+share programs. Close where necks are, at 1 mm, with 8 voxels around: 224 x 192 holds
+most, 336 x 208 a whole frame of 320 x 190 mm, and 640 x 400 one of NiftyNet's recipe.
+`benchmarks/buckets.py` shows what they cost and spare."""
+HEIGHTS = (8, 16, 24, 32, 48, 56, 72)
+"""The same along z; beyond the last, multiples of 24."""
 
 Box = tuple[slice, ...]
 
@@ -112,8 +120,16 @@ def window_starts(
 
 def bucket_shape(shape: tuple[int, ...]) -> Size:
     """The shape that a volume is extended to in whole mode."""
-    x, y, z = (-(-n // b) * b for n, b in zip(shape, BUCKET, strict=True))
-    return x, y, z
+    x, y, z = shape
+    beyond = _multiple(x, 128), _multiple(y, 128)
+    frame = next((f for f in FRAMES if x <= f[0] and y <= f[1]), beyond)
+    height = next((n for n in HEIGHTS if z <= n), _multiple(z, 24))
+    return *frame, height
+
+
+def _multiple(n: int, of: int) -> int:
+    """The next one from ``n`` on."""
+    return -(-n // of) * of
 
 
 def extend(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

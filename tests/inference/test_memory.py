@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 import jax
 import numpy as np
@@ -22,7 +23,8 @@ from cervjax.model.dense_vnet import DenseVNet
 def test_memory_estimate_is_the_compilers(tta):
     shape = (96, 64, 32)
     example = jax.ShapeDtypeStruct((1, *shape, 2), np.float32)
-    lowered = _labels_of.lower(DenseVNet(), network_variables(), example, tta=tta)
+    labels = jax.jit(partial(_labels_of, network=DenseVNet(), tta=tta))
+    lowered = labels.lower(network_variables(), example)
     analysis = lowered.compile().memory_analysis()
     if analysis is None or not analysis.temp_size_in_bytes:
         pytest.skip("this backend gives no memory analysis")

@@ -36,7 +36,7 @@ def run(tmp_path, two_blobs, threshold_weights, monkeypatch):
     """Segments the scans of ``tmp_path / "in"`` into ``tmp_path / "out"``."""
     executed = {}
 
-    def draw(prepared, shape, weights, recipe, settings, on_compiled):
+    def draw(prepared, shape, weights, recipe, settings, on_compile, on_compiled):
         on_compiled()
         labels = np.zeros(shape, np.uint8)
         labels[30:40, 20:30, 8:14] = 9

@@ -169,10 +169,10 @@ def test_test_time_augmentation_averages_logits(margin):
 @pytest.mark.parametrize("tta", [2, 4])
 def test_one_window_at_a_scans_voxels_is_whole_mode(tta):
     variables = network_variables(5, SMALL)
-    image = np.random.default_rng(4).normal(size=(48, 32, 16, 2)).astype(np.float32)
+    image = np.random.default_rng(4).normal(size=(64, 64, 16, 2)).astype(np.float32)
     margin, shape = (8, 8, 4), (17, 9, 5)
     whole = segment_whole(variables, image, margin, shape=shape, tta=tta)
-    how = Settings("sliding_window", (48, 32, 16), (8, 8, 4), tta=tta)
+    how = Settings("sliding_window", (64, 64, 16), (8, 8, 4), tta=tta)
     found = segment_volume(Forward(NETWORK, variables, tta), image, how, margin, shape)
     np.testing.assert_array_equal(found.labels, whole.labels)
     np.testing.assert_allclose(found.confidence, whole.confidence, rtol=1e-4)
@@ -181,11 +181,11 @@ def test_one_window_at_a_scans_voxels_is_whole_mode(tta):
 
 def test_whole_mode_is_one_window_of_niftynets():
     rng = np.random.default_rng(0)
-    image = rng.normal(size=(48, 32, 16, 2)).astype(np.float32)
+    image = rng.normal(size=(64, 64, 16, 2)).astype(np.float32)
     forward = Forward(NETWORK, network_variables(5, SMALL))
     whole = segment_volume(forward, image, Settings("whole"))
-    how = Settings("sliding_window", (48, 32, 16), (0, 0, 0), predict_border=True)
-    window = stitched_labels(forward, image, sliding_window((48, 32, 16), how))
+    how = Settings("sliding_window", (64, 64, 16), (0, 0, 0), predict_border=True)
+    window = stitched_labels(forward, image, sliding_window((64, 64, 16), how))
     np.testing.assert_array_equal(whole.labels, window.labels)
     assert len(np.unique(whole.labels)) > 5 and whole.confidence.min() >= 1 / 15
 

@@ -11,6 +11,7 @@ from cervjax.inference.tiling import (
     window_starts,
 )
 from cervjax.inference.types import Settings, check_window
+from cervjax.model.dense_vnet import SIZE_MULTIPLE
 
 
 def settings(window, border, **how):
@@ -82,11 +83,27 @@ def test_windows_cover_all_but_the_border(size, predict_border, even):
 
 def test_the_whole_volume_is_one_window():
     tiling = whole_volume((41, 25, 14), (7, 0, 3))
-    assert tiling.shape == tiling.window == bucket_shape((41, 25, 14)) == (48, 32, 16)
+    assert tiling.shape == tiling.window == bucket_shape((41, 25, 14)) == (64, 64, 16)
     (tile,) = tiling.tiles
     assert tile.kept == (slice(7, 34), slice(0, 25), slice(3, 11))
     assert tile.inside((7, 0, 3)) == (slice(0, 27), slice(0, 25), slice(0, 8))
-    assert bucket_shape((637, 391, 56)) == (640, 400, 56)
+
+
+def test_scans_of_few_shapes_share_buckets():
+    assert bucket_shape((637, 391, 56)) == (640, 400, 56)  # NiftyNet's, of the paper
+    assert bucket_shape((336, 206, 48)) == (336, 208, 48)  # 320 x 190 mm, 40 slices
+    assert bucket_shape((220, 187, 48)) == (224, 192, 48)
+    assert bucket_shape((150, 210, 80)) == (352, 272, 96)
+    assert bucket_shape((700, 300, 97)) == (768, 384, 120)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_bucket_holds_its_volume_and_suits_the_network(axis):
+    for n in range(1, 900):
+        size = [50, 50, 50]
+        size[axis] = n
+        bucket = np.array(bucket_shape(tuple(size)))
+        assert (bucket >= size).all() and not (bucket % SIZE_MULTIPLE).any()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
 
 from cervjax.inference.levels import DOUBTFUL, levels_found
 from cervjax.inference.origin import Origin
@@ -21,6 +22,8 @@ from cervjax.measurement.verdict import (
     judge_muscles,
     summary,
 )
+from cervjax.phantom.bias import Bias, mfi_bias
+from cervjax.phantom.signal import Sequence as Echoes
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +66,7 @@ def measured(
         *exchange_warnings(found.labels, images),
         *label_warnings(found.labels, rows),
     )
+    rows = [row | _bias(row["mfi_percent"], images) for row in rows]
     if calibration is not None:
         rows = calibrated(rows, calibration)
     judged = judge_muscles(rows, found.labels, images, scan_findings(segmented))
@@ -109,3 +113,12 @@ def _sure_levels(found: Segmentation) -> dict[str, float]:
     if found.levels is None:
         return {}
     return {v.level: v.confidence for v in levels_found(found.levels)}
+
+
+def _bias(mfi_percent: float, images: DixonImages) -> dict[str, float]:
+    """What T2* and fat's peaks add to MFI; NaN without echo times."""
+    bias = Bias(nan, nan)
+    if images.echoes is not None and images.fat_water is not images.scanner:
+        te_in, te_out, field_t = images.echoes
+        bias = mfi_bias(mfi_percent, Echoes(te_in, te_out, field_t=field_t))
+    return {"mfi_bias_t2star_points": bias.t2star, "mfi_bias_peaks_points": bias.peaks}

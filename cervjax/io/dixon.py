@@ -11,9 +11,11 @@ from jaxtyping import Float, Float32, Integer, Real
 from cervjax.anatomy import MUSCLES
 from cervjax.io.echo_checks import (
     EXCHANGED_FRACTION,
+    Echoes,
     PairFault,
     check_pair,
     check_scales,
+    echo_times,
     read_sidecars,
 )
 from cervjax.io.nifti import NiftiImage, check_same_grid, read_nifti
@@ -45,6 +47,7 @@ class DixonImages:
         grid: the volume whose file gives geometry and header.
         warnings: what a reader of the results should know.
         faults: those of the pair, in words among the warnings, too.
+        echoes: what the side-cars tell of their times.
     """
 
     in_phase: Float32[np.ndarray, "x y z"]
@@ -54,6 +57,7 @@ class DixonImages:
     grid: NiftiImage
     warnings: tuple[str, ...]
     faults: tuple[PairFault, ...] = ()
+    echoes: Echoes | None = None
 
 
 def read_scan(scan: Scan, *, measure_on: Measured = "echoes") -> DixonImages:
@@ -128,7 +132,14 @@ def dixon_images(
     if measured is scanner:
         faults = []
     return DixonImages(
-        in_phase, out_phase, measured, scanner, grid, tuple(warnings), tuple(faults)
+        in_phase,
+        out_phase,
+        measured,
+        scanner,
+        grid,
+        tuple(warnings),
+        tuple(faults),
+        echo_times(sidecars) if has_pair else None,
     )
 
 

@@ -7,7 +7,7 @@ ratios tell the scale, whatever the person.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Real
@@ -41,6 +41,26 @@ class PairFault(NamedTuple):
 
     severity: Severity
     reason: str
+
+
+class Echoes(NamedTuple):
+    """Echo times, and the field."""
+
+    te_in_ms: float
+    te_out_ms: float
+    field_t: float
+
+
+def echo_times(sidecars: Mapping[str, Mapping]) -> Echoes | None:
+    """What dcm2niix's side-cars tell of a pair; None where something is missing."""
+    pair: list[Mapping[str, Any]] = [
+        sidecars.get(role, {}) for role in ("in_phase", "out_phase")
+    ]
+    told = [*(s.get("EchoTime") for s in pair), pair[0].get("MagneticFieldStrength")]
+    numbers = [float(v) for v in told if isinstance(v, int | float) and 0 < v < 100]
+    if len(numbers) < len(told):
+        return None
+    return Echoes(1000 * numbers[0], 1000 * numbers[1], numbers[2])
 
 
 def check_pair(

@@ -69,6 +69,15 @@ _MUSCLE = {
         "MFI with the outline moved outwards, not into other muscles", "%"
     ),
     "outline_step_mm": Column("the smallest side of a voxel", "mm"),
+    "mfi_bias_t2star_points": Column(
+        "what the decay between the echoes adds to MFI: muscle and fat at 3 T, from "
+        "the side-cars' echo times",
+        "points of %",
+    ),
+    "mfi_bias_peaks_points": Column(
+        "what the peaks of fat, and echoes not quite in and out of phase, add to MFI",
+        "points of %",
+    ),
     "mfi_table1_percent": Column(
         "MFI at the muscle's levels of the paper's Table 1 only", "%"
     ),

@@ -25,8 +25,8 @@ class Bias(NamedTuple):
 
     Attributes:
         t2star: from the decay between the echoes alone.
-        peaks: from the peaks of fat alone, and from echoes that are not quite in and out
-            of phase.
+        peaks: from the peaks of fat alone, and from echoes that are not quite in phase
+            and out of phase.
     """
 
     t2star: float

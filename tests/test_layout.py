@@ -32,6 +32,7 @@ LAYERS = (
 """Modules import from their own package and from those above it in this list."""
 
 HOMES = {
+    "dcm2niix": {"io"},
     "flax.linen": {"model"},
     "google_crc32c": {"model"},
     "grain": {"data", "training"},
@@ -39,6 +40,7 @@ HOMES = {
     "optax": {"training"},
     "orbax": {"training"},
     "plotly": {"figures"},
+    "pydicom": {"io"},
     "rich": {"cli"},
     "safetensors": {"model"},
     "tensorboardX": {"training"},

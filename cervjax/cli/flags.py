@@ -147,6 +147,7 @@ def positive(text: str) -> int:
 _EXTRAS = {
     "train": ("grain", "ml_collections", "optax", "orbax", "tensorboardX"),
     "figures": ("plotly", "skimage"),
+    "dicom": ("dcm2niix", "highdicom", "pydicom"),
 }
 
 

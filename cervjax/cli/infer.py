@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from cervjax.about import __version__
+from cervjax.cli.dicom import add_dicom_flags, is_dicom, scans_of_dicom
 from cervjax.cli.flags import (
     OK,
     SOME_FAILED,
@@ -19,6 +20,7 @@ from cervjax.cli.flags import (
 )
 from cervjax.io.pairing import pairing_table
 from cervjax.io.scan_list import read_scan_list, write_participants, write_scan_list
+from cervjax.io.scans import Problem, Scan
 
 SETTINGS = (
     "mode",
@@ -37,6 +39,7 @@ HELP = "segment and measure scans"
 
 EXAMPLES = """\
 cervjax infer scans/ -o results/
+cervjax infer dicom_export/ -o results/
 cervjax infer --in-phase ip.nii.gz --out-phase op.nii.gz -o results/
 cervjax infer scans/ --dry-run --csv scans.csv
 cervjax infer --list scans.csv -o results/"""
@@ -83,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_files(parser: argparse.ArgumentParser) -> None:
     """What is read, and where the results go."""
     add_scan_flags(parser)
+    add_dicom_flags(parser)
     parser.add_argument("-o", "--output", type=Path, help="folder for the results")
     parser.add_argument(
         "--weights",
@@ -147,9 +151,11 @@ def _add_preprocessing(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Segments and measures scans."""
-    scans, problems, root = scans_of(args)
     if args.csv and not args.dry_run:
         raise ValueError("--csv writes what --dry-run finds; give both")
+    if is_dicom(args.scans or args.input):
+        return _run_on_dicom(args)
+    scans, problems, root = scans_of(args)
     if args.dry_run:
         print(pairing_table(scans, problems, root))
         if args.csv:
@@ -158,7 +164,32 @@ def run(args: argparse.Namespace) -> int:
         return SOME_FAILED if problems else OK
     if args.output is None:
         raise ValueError("give a folder for the results: -o OUT")
-    extras = extras_of(args, root)
+    return _segment(args, scans, problems, extras_of(args, root))
+
+
+def _run_on_dicom(args: argparse.Namespace) -> int:
+    """Converts DICOM into ``nifti`` of the results folder, then segments that."""
+    if args.csv:
+        raise ValueError("convert DICOM first: cervjax dicom FOLDER -o nifti/")
+    out = None if args.dry_run else args.output
+    if out is None and not args.dry_run:
+        raise ValueError("give a folder for the results: -o OUT")
+    if out is not None:
+        check_writable(out)
+    images = None if out is None else out / "nifti"
+    scans, problems = scans_of_dicom(args.scans or args.input, images, args)
+    if out is None:
+        return SOME_FAILED if problems else OK
+    extras = [name for name in ("maps", "histogram") if getattr(args, name)]
+    return _segment(args, scans, problems, extras)
+
+
+def _segment(
+    args: argparse.Namespace,
+    scans: list[Scan],
+    problems: list[Problem],
+    extras: list[str],
+) -> int:
     use_device(args.device)
     from cervjax.cli.progress import end_of_run, scan_listener
     from cervjax.inference.memory import device_name

@@ -245,10 +245,14 @@ def _stated_role(sidecar: dict[str, Any]) -> str:
 
 
 def _echo_role(sidecar: dict[str, Any]) -> str:
-    """The role that the echo time gives, if it is near that of either phase."""
     echo_time_s, field_t = sidecar.get("EchoTime"), sidecar.get("MagneticFieldStrength")
     if not (isinstance(echo_time_s, float | int) and isinstance(field_t, float | int)):
         return ""
+    return echo_role(echo_time_s, field_t)
+
+
+def echo_role(echo_time_s: float, field_t: float) -> str:
+    """The role that the echo time gives, if it is near that of either phase."""
     cycles = echo_time_s * field_t * _FAT_SHIFT_HZ_PER_T
     if not 0 < cycles < 6:  # no echo of a Dixon scan, or not in seconds
         return ""

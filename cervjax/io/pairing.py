@@ -215,7 +215,7 @@ def _name_taken(scan: Scan) -> Problem:
 def _nothing_found(root: Path, tree: Tree) -> Problem:
     name, paths = safe_name("", root), tree.paths
     if tree.has_dicom and not paths:
-        hint = "Convert it with dcm2niix first."
+        hint = "Convert it first: cervjax dicom FOLDER -o nifti/"
         return Problem(name, (), f"DICOM but no NIfTI file in {root}", hint)
     count = f"{len(paths)} NIfTI file(s) ({_examples(paths)})"
     message = f"no complete scan in {root}: {count}"

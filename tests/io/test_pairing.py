@@ -687,7 +687,7 @@ def test_nothing_found_lists_the_endings(tmp_path, names):
 )
 def test_dicom_without_nifti_asks_for_conversion(tmp_path, name):
     scans, (problem,) = find_scans(make(tmp_path, name))
-    assert scans == [] and "dcm2niix" in problem.hint and "DICOM" in problem.message
+    assert scans == [] and "cervjax dicom" in problem.hint and "DICOM" in problem.message
     make(tmp_path, "a_IN.nii", "a_OPP.nii")
     assert only_scan(tmp_path).has_pair
 
@@ -772,7 +772,7 @@ def test_siemens_files_pair(real_scans, limb):
 def test_real_dicom_asks_for_conversion(real_scans):
     for folder in ("siemens_two_echo_classic", "philips_enhanced"):
         _, (problem,) = find_scans(real_scans / "dicom" / folder)
-        assert "dcm2niix" in problem.hint
+        assert "cervjax dicom" in problem.hint
 
 
 def test_real_neck_files_without_roles(real_scans):

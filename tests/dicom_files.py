@@ -13,7 +13,7 @@ from pydicom.uid import (
 )
 
 NAME, PATIENT_ID, BORN = "Quillfeather^Zebulon", "HOSP-7741-X", "19410203"
-SECRETS = ("Quillfeather", "Zebulon", "7741", "19410203", "Drwhosit", "KingsArms")
+SECRETS = ("Quillfeather", "Zebulon", "HOSP-7741", "19410203", "Drwhosit", "KingsArms")
 TYPES = {"in_phase": "IN_PHASE", "out_phase": "OPP_PHASE", "water": "WATER"}
 TYPES["fat"] = "FAT"
 SPACING_MM = (1.5, 1.25, 4.0)

@@ -1,5 +1,6 @@
 """DICOM folders: the right images, where they lie in the patient, and nobody's name."""
 
+import gzip
 import zipfile
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 pydicom = pytest.importorskip("pydicom", reason="needs the extra dicom")
 pytest.importorskip("dcm2niix", reason="needs the extra dicom")
 
-from conftest import SHARED  # noqa: E402
+from conftest import SHARED, save_nifti  # noqa: E402
 from dicom_files import (  # noqa: E402
     SECRETS,
     affine_ras,
@@ -23,6 +24,7 @@ from cervjax.cli.main import main  # noqa: E402
 from cervjax.io.dicom_frames import series_role  # noqa: E402
 from cervjax.io.dicom_scans import find_dicom_scans  # noqa: E402
 from cervjax.io.pairing import find_scans  # noqa: E402
+from cervjax.io.tables import read_rows  # noqa: E402
 
 KEY = b"0123456789abcdef"
 
@@ -99,11 +101,40 @@ def test_no_word_about_the_patient_is_written_or_printed(tmp_path, images, capfd
     for path in files:
         content = path.read_bytes()
         if path.name.endswith(".gz"):
-            content = __import__("gzip").decompress(content)
+            content = gzip.decompress(content)
         for secret in SECRETS:
             assert secret.encode() not in content, path
             assert secret not in path.name
     assert not [secret for secret in SECRETS if secret in printed]
+
+
+def test_dicom_and_nifti_give_the_same_table(
+    tmp_path, two_blobs, random_weights, no_pictures, capfd
+):
+    pair = {"in_phase": two_blobs.in_phase, "out_phase": two_blobs.out_phase}
+    images = {role: np.round(image).astype(int) for role, image in pair.items()}
+    classic(tmp_path / "dicom" / "Quillfeather", study(), images)
+    for role, image in images.items():
+        name = f"sub-1_{role.replace('_', '')}.nii.gz"
+        save_nifti(tmp_path / "nifti" / name, image.astype(np.int16), affine_ras())
+    tables = []
+    for source in ("dicom", "nifti"):
+        out = tmp_path / f"of_{source}"
+        main(
+            ["infer", str(tmp_path / source), "-o", str(out)]
+            + ["--weights", str(random_weights), "--histogram", "--maps"]
+        )
+        ids = ("scan", "volume_ml", "mfi_percent", "muscle", "side")
+        rows = [row for _, row in read_rows(out / "measurements.csv")]
+        tables.append([[row[name] for name in ids[1:]] for row in rows])
+    assert tables[0] == tables[1] and len(tables[0]) == 14
+    printed = "".join(capfd.readouterr())
+    content = b"".join(
+        (gzip.decompress if path.suffix == ".gz" else bytes)(path.read_bytes())
+        for path in (tmp_path / "of_dicom").rglob("*")
+        if path.is_file()
+    )
+    assert not [s for s in SECRETS if s.encode() in content + printed.encode()]
 
 
 def test_two_people_and_two_scans_stay_apart(tmp_path, images):

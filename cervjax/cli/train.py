@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from cervjax.io.nifti import NiftiError
     from cervjax.io.scans import PairingError
     from cervjax.model.weights import WeightsError
-    from cervjax.training.checkpoint import CheckpointMismatch
+    from cervjax.training.checkpoint import CheckpointMismatch, DamagedCheckpoint
     from cervjax.training.config import ConfigError, load_config
     from cervjax.training.loop import train
     from cervjax.training.run import Diverged
@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
         PairingError,
         WeightsError,
         CheckpointMismatch,
+        DamagedCheckpoint,
     )
     try:
         return train(load_config(args.config, args.rest), args.workdir, args.init_from)

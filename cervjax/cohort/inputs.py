@@ -153,7 +153,15 @@ def _bmi(row: Mapping[str, str], path: Path, where: str) -> float:
             f"{row[height_column]!r}; correct the row, or write n/a"
         )
     weight = _number(row[weight_column], weight_column, where, _WEIGHT_KG)
-    return weight / height**2
+    bmi, (low, high) = weight / height**2, _BMI
+    if bmi < low or bmi > high:
+        raise ValueError(
+            f"{where}: {row[height_column]} and {row[weight_column]} make a BMI of "
+            f"{bmi:.0f} kg/m2, which must be {low}-{high}; {height_column} is in m or "
+            f"cm and {weight_column} in kg (inches and pounds?): convert them, or "
+            "write n/a"
+        )
+    return bmi
 
 
 def _number(text: str, name: str, where: str, limits: tuple[float, float]) -> float:

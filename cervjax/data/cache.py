@@ -2,10 +2,7 @@
 
 import hashlib
 import json
-import os
-import shutil
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cervjax.anatomy import NUM_CLASSES
+from cervjax.data.entry import CacheError, DataError, read_record, write_entry
 from cervjax.io.dixon import read_scan
 from cervjax.io.files import sha256_of_file
 from cervjax.io.labels import LabelledScan, exchanged_sides, read_labels
@@ -25,16 +23,7 @@ from cervjax.preprocessing.resampling import resample_labels
 VOXELS_PER_CLASS = 4000
 """Places kept of each class, to draw windows from."""
 
-_FORMAT = 1  # of an entry; raise it when `prepare` gives other values
-_RECORD = "volume.json"
-
-
-class DataError(ValueError):
-    """Scans or labels that cannot be trained on."""
-
-
-class CacheError(DataError):
-    """The folder of the cache cannot be used; another scan would meet the same."""
+_FORMAT = 2  # of an entry; raise it when `prepare` gives other values
 
 
 class Volume(NamedTuple):
@@ -104,8 +93,8 @@ def cache_volumes(
     Labels follow their image: onto the network's grid by nearest neighbour, corner
     voxel onto corner voxel, then into the padding, as 0. An entry is named by the
     SHA-256 of its files, the recipe and a format number, so that nothing is ever out of
-    date. It appears whole or not at all; one whose files have the wrong size is made
-    again. Hidden ``.part`` folders are left by killed runs and may be deleted.
+    date. It appears whole or not at all; one whose files are not what was written is
+    made again. Hidden ``.part`` folders are left by killed runs and may be deleted.
 
     Args:
         scans: what to prepare.
@@ -164,10 +153,10 @@ def _cached(
     """The entry of a scan, made if need be, and the warnings that belong to it."""
     key = _key(scan, recipe)
     entry = folder / key
-    record = _read_record(entry)
+    record = read_record(entry)
     if record is None:
         arrays, voxels, details = _prepare(scan, recipe, seed=int(key[:16], 16))
-        record = _write_entry(entry, arrays, voxels, details)
+        record = write_entry(entry, arrays, voxels, details)
     volume = Volume(
         scan.scan.name,
         scan.participant,
@@ -243,47 +232,3 @@ def _prepare(
         "warnings": [*images.warnings, *filter(None, [sides])],
     }
     return {"image.npy": prepared.image, "labels.npy": labels}, voxels, details
-
-
-def _write_entry(
-    entry: Path,
-    arrays: Mapping[str, np.ndarray],
-    voxels: Mapping[str, Any],
-    details: dict[str, Any],
-) -> dict[str, Any]:
-    """Writes an entry beside its place and moves it there; returns its record."""
-    part = entry.with_name(f".{os.getpid()}.{threading.get_ident()}.part.{entry.name}")
-    try:
-        part.mkdir(parents=True)
-        for name, array in arrays.items():
-            np.save(part / name, np.ascontiguousarray(array))
-        np.savez(part / "voxels.npz", **voxels)
-        sizes = {path.name: path.stat().st_size for path in part.iterdir()}
-        record = {**details, "sizes": sizes}
-        (part / _RECORD).write_text(json.dumps(record, indent=1) + "\n")
-        if _read_record(entry) is None:
-            shutil.rmtree(entry, ignore_errors=True)
-            part.rename(entry)
-    except OSError as error:
-        record = _read_record(entry)  # another run may have been quicker
-        if record is None:
-            needed_mb = sum(array.nbytes for array in arrays.values()) / 1e6
-            raise CacheError(
-                f"cannot write into the cache {entry.parent} ({error.strerror or error}"
-                f"); this entry takes {needed_mb:.0f} MB; free some space, or give "
-                "another folder"
-            ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return record
-
-
-def _read_record(entry: Path) -> dict[str, Any] | None:
-    """The record of an entry; None if it or any of its files is not as written."""
-    try:
-        record = json.loads((entry / _RECORD).read_text())
-        sizes = record["sizes"].items()
-        whole = all((entry / name).stat().st_size == size for name, size in sizes)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return None
-    return record if whole else None

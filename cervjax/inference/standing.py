@@ -4,7 +4,9 @@ Masks that cervjax did not write, or that were changed since, are never replaced
 """
 
 import contextlib
+import gzip
 import hashlib
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -118,6 +120,8 @@ def look_up(
             f"{files.labels} is there already, made with other "
             f"{', '.join(sorted(different))}; use --overwrite or another -o"
         )
+    if state == "edited" and _is_cut(files.labels):
+        return Found(False, f"{files.labels} is cut short: computed anew")
     if state == "edited":
         return _edited(files, content, overwrite)
     return Found(False, "") if overwrite else _whole(out, files, content, identity)
@@ -139,6 +143,8 @@ def _whole(
     for path in (files.labels, files.qc):
         if not path.is_file():
             return Found(False, f"{path} is missing: computed anew")
+    if sha256_of_file(files.qc) != content["Files"].get(files.qc.name):
+        return Found(False, f"{files.qc} is not what was written: computed anew")
     if "Failed" in content:  # and now its inputs are as they were
         del content["Failed"]
         write_sidecar(out, content["Scan"], content)
@@ -169,7 +175,7 @@ def replace_mask(
         old = sha256_of_file(files.labels)
     new = hashlib.sha256(content).hexdigest()
     kept = ("foreign",) if discard_edits else ("foreign", "edited", "unknown")
-    if state in kept and old != new:
+    if state in kept and old != new and not _begins(files.labels, content):
         raise ResultError(
             f"{files.labels} is not what cervjax has written (drawn or edited by hand, "
             "or damaged), so it is not replaced; give another folder with -o, move it "
@@ -177,6 +183,24 @@ def replace_mask(
         )
     write_provisional(out, name, [d for d in (old, new) if d])
     write_atomically(files.labels, lambda part: part.write_bytes(content))
+
+
+def _is_cut(path: Path) -> bool:
+    """Whether a mask ends before its time: a write, or a copy, that was cut short."""
+    try:
+        with gzip.open(path) as stream:
+            while stream.read(1 << 20):
+                pass
+    except EOFError:
+        return True
+    except (OSError, zlib.error):
+        return False
+    return not path.stat().st_size
+
+
+def _begins(path: Path, content: bytes) -> bool:
+    """Whether a mask is the beginning of this one, so that nothing is lost with it."""
+    return path.stat().st_size < len(content) and content.startswith(path.read_bytes())
 
 
 def discard(out: Path, name: str, error: str) -> None:

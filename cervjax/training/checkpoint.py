@@ -4,6 +4,8 @@ Orbax v1. A checkpoint is a folder that appears whole or not at all; the latest 
 best are kept, and saving goes on beside the next steps.
 """
 
+import hashlib
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,26 +24,57 @@ class CheckpointMismatch(ValueError):
     """A checkpoint of another network, optimizer or data set."""
 
 
+class DamagedCheckpoint(ValueError):
+    """A checkpoint that is not what was written, or cannot be read."""
+
+    def __init__(self, step: int, reason: object):
+        super().__init__(f"checkpoint of step {step} is damaged ({reason})")
+        self.step = step
+
+
 def open_checkpoints(folder: Path) -> ocp.training.Checkpointer:
     """Opens (or makes) the folder of a run's checkpoints; to be used with ``with``.
 
     Kept are the two latest and the one with the best ``metrics["dice"]``.
+
+    Raises:
+        DamagedCheckpoint: one of them keeps all from being opened.
     """
-    return ocp.training.Checkpointer(
-        folder.resolve(),
-        save_decision_policy=_Always(),
-        preservation_policy=_POLICIES.AnyPreservationPolicy(
-            [
-                _POLICIES.LatestN(2),
-                _POLICIES.BestN(
-                    get_metric_fn=lambda metrics: metrics[METRIC],
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                ),
-            ]
-        ),
-        cleanup_tmp_directories=True,
-    )
+    try:
+        return ocp.training.Checkpointer(
+            folder.resolve(),
+            save_decision_policy=_Always(),
+            preservation_policy=_POLICIES.AnyPreservationPolicy(
+                [
+                    _POLICIES.LatestN(2),
+                    _POLICIES.BestN(
+                        get_metric_fn=lambda metrics: metrics[METRIC],
+                        n=1,
+                        keep_checkpoints_without_metrics=False,
+                    ),
+                ]
+            ),
+            cleanup_tmp_directories=True,
+        )
+    except Exception as error:  # Orbax reads the metrics of all
+        steps = _steps(folder)
+        if not steps:
+            raise
+        bad = [n for n in steps if not _has_readable_metrics(steps[n])]
+        raise DamagedCheckpoint(max(bad or steps), _first_line(error)) from error
+
+
+def _steps(folder: Path) -> dict[int, Path]:
+    return {int(p.name): p for p in folder.iterdir() if p.name.isdigit()}
+
+
+def _has_readable_metrics(checkpoint: Path) -> bool:
+    try:
+        for path in checkpoint.glob("metrics/metrics"):
+            json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return True
 
 
 class _Always(ocp.training.save_decision_policies.SaveDecisionPolicy):
@@ -74,14 +107,50 @@ def save(
     Returns:
         What to call ``result()`` of, which raises if the checkpoint was not written.
     """
-    content = {"state": _flat(state), "data": data, "record": dict(record)}
+    flat = _flat(state)
+    told = json.loads(json.dumps({**record, "state_sha256": _digest(flat)}))
+    told["sha256"] = _digest_of_record(told)
+    content = {"state": flat, "data": data, "record": told}
     metrics = None if dice is None else {METRIC: dice}
     return checkpointer.save_checkpointables_async(step, content, metrics=metrics)
 
 
 def read_record(checkpointer: ocp.training.Checkpointer, step: int) -> dict[str, Any]:
-    """The record saved at a step, alone."""
-    return checkpointer.load_checkpointables(step, {"record": None})["record"]
+    """The record saved at a step, alone.
+
+    Raises:
+        DamagedCheckpoint: it cannot be read, or is not what was written.
+    """
+    try:
+        record = checkpointer.load_checkpointables(step, {"record": None})["record"]
+        written = record.pop("sha256")
+    except Exception as error:  # whatever Orbax meets in damaged files
+        raise DamagedCheckpoint(step, _first_line(error)) from error
+    if written != _digest_of_record(record):
+        raise DamagedCheckpoint(step, "its record is not what was written")
+    return record
+
+
+def set_aside(folder: Path, step: int) -> Path | None:
+    """Moves a damaged checkpoint out of the way, if there is another one.
+
+    Args:
+        folder: of the run's checkpoints; not open.
+        step: of the damaged one.
+
+    Returns:
+        Where it is now; None if it is the only one, and stays.
+    """
+    steps = _steps(folder)
+    if len(steps) < 2:
+        return None
+    found = steps[step]
+    target = folder.parent / "damaged" / found.name
+    while target.exists():
+        target = target.with_name(f"{target.name}_")
+    target.parent.mkdir(exist_ok=True)
+    found.rename(target)
+    return target
 
 
 def check_scans(now: dict[str, Any], then: dict[str, Any], workdir: Path) -> None:
@@ -119,10 +188,14 @@ def restore(
 
     Raises:
         CheckpointMismatch: the checkpoint holds other arrays; the first is named.
+        DamagedCheckpoint: it cannot be read, or is not what was written.
     """
     flat = _flat(state)
-    with _quiet():  # Orbax warns that it has none of the other entries
-        found = checkpointer.checkpointables_metadata(step).metadata["state"]
+    try:
+        with _quiet():  # Orbax warns that it has none of the other entries
+            found = checkpointer.checkpointables_metadata(step).metadata["state"]
+    except Exception as error:  # whatever Orbax meets in damaged files
+        raise DamagedCheckpoint(step, _first_line(error)) from error
     for name in sorted(flat.keys() | found.keys()):
         expected, got = (
             f"{tuple(v.shape)} {np.dtype(v.dtype)}" if v is not None else "absent"
@@ -138,7 +211,13 @@ def restore(
         k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=v.sharding)
         for k, v in flat.items()
     }
-    loaded = checkpointer.load_checkpointables(step, {"state": like, "data": data})
+    written = read_record(checkpointer, step)["state_sha256"]
+    try:
+        loaded = checkpointer.load_checkpointables(step, {"state": like, "data": data})
+    except Exception as error:  # the same
+        raise DamagedCheckpoint(step, _first_line(error)) from error
+    if _digest(loaded["state"]) != written:
+        raise DamagedCheckpoint(step, "its arrays are not what was written")
     structure = jax.tree.structure(state)
     return jax.tree.unflatten(structure, [loaded["state"][name] for name in flat])
 
@@ -160,3 +239,20 @@ def _flat(tree: Any) -> dict[str, Any]:
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
+
+
+def _digest(flat: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(flat):
+        array = np.asarray(jax.device_get(flat[name]))
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _digest_of_record(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

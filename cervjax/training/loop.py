@@ -8,7 +8,7 @@ import json
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from cervjax.about import __version__
 from cervjax.data.dataset import Landmarks, TrainSet, cache_folder, load_train_set
 from cervjax.data.map_set import load_map_set
 from cervjax.io.files import write_atomically
+from cervjax.io.lock import alone_in
 from cervjax.model.weights import load_weights
 from cervjax.training import checkpoint, parallel
 from cervjax.training.config import check_same, load_config
@@ -65,8 +66,11 @@ def train(
         ConfigError: the config cannot be used, or the run in ``workdir`` has another.
         DataError: nor can the scans; also NiftiError, PairingError and WeightsError.
         CheckpointMismatch: the checkpoint is of another network or of other scans.
+        DamagedCheckpoint: so is the only one there is; of several, the one before is
+            taken.
         Diverged: not finite; the last good checkpoint is kept.
-        OSError: a file cannot be written; the last good checkpoint is kept.
+        OSError: a file cannot be written; the last good checkpoint is kept. Or another
+            process trains there.
     """
     found = config if isinstance(config, ConfigDict) else load_config(config)
     weights = None if init_from is None else Path(init_from)
@@ -81,6 +85,19 @@ def _train(config: ConfigDict, workdir: Path, init_from: Path | None, log: Log) 
     _keep_compiled_programs(config)
     workdir.mkdir(parents=True, exist_ok=True)
     log(f"cervjax {__version__} on {jax.device_count()} {jax.devices()[0].device_kind}")
+    with alone_in(workdir) if parallel.is_first() else nullcontext():
+        while True:
+            try:
+                return _go_on(config, workdir, init_from, log)
+            except checkpoint.DamagedCheckpoint as error:
+                aside = checkpoint.set_aside(workdir / "checkpoints", error.step)
+                if aside is None:
+                    raise
+                log(f"{error}: moved to {aside}; the one before it is taken")
+
+
+def _go_on(config: ConfigDict, workdir: Path, init_from: Path | None, log: Log) -> int:
+    """From the latest checkpoint, or from the beginning."""
     with checkpoint.open_checkpoints(workdir / "checkpoints") as checkpointer:
         latest = checkpointer.latest
         if latest is None:

@@ -151,6 +151,16 @@ def test_bmi_from_height_and_weight(tmp_path):
     assert load(write(tmp_path, rows, people, columns)).bmi == pytest.approx(25.0)
 
 
+@pytest.mark.parametrize(("height", "weight"), [("70", "180"), ("1.8", "250e-1")])
+def test_a_bmi_of_other_units_is_refused(tmp_path, height, weight):
+    """Inches and pounds make 367 kg/m2."""
+    rows, people = made_up(8)
+    people = [[*p[:3], height, weight] for p in people]
+    columns = ("participant_id", "age", "sex", "height", "weight")
+    with pytest.raises(ValueError, match=r"line 2.*BMI of \d+ kg/m2.*inches"):
+        load(write(tmp_path, rows, people, columns))
+
+
 def test_truth_of_digital_necks_can_be_analysed(tmp_path):
     rows, people = made_up(8)
     header = [{"mfi_percent": "mfi_signal_percent"}.get(h, h) for h in HEADER]

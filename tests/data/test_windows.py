@@ -242,7 +242,7 @@ def test_landmarks_count_as_float32(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["image.npy", "labels.npy", "voxels.npz"])
-@pytest.mark.parametrize("damage", ["cut", "gone"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "bit"])
 def test_damaged_entry_is_made_again(tmp_path, name, damage):
     save(tmp_path, "a", scene(0))
     (volume,) = cached(tmp_path)
@@ -250,21 +250,34 @@ def test_damaged_entry_is_made_again(tmp_path, name, damage):
     whole = path.read_bytes()
     if damage == "cut":
         os.truncate(path, len(whole) - 1)
-    else:
+    elif damage == "gone":
         path.unlink()
+    else:  # of the same size, and read without an error
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert cached(tmp_path) == [volume]
     assert path.stat().st_size == len(whole)
     if name != "voxels.npz":  # a zip has a date
         assert path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"sizes": 3}'])
-def test_damaged_record_is_made_again(tmp_path, text):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: "{}",
+        lambda text: "[]",
+        lambda text: '{"digests": 3, "digest": ""}',
+        lambda text: "[" * 100_000,
+        lambda text: text.replace('"counts": [', '"counts": [1'),
+        lambda text: text.replace('"warnings"', '"warning"'),
+    ],
+)
+def test_damaged_record_is_made_again(tmp_path, damage):
     save(tmp_path, "a", scene(0))
     (volume,) = cached(tmp_path)
     record = volume.image.parent / "volume.json"
     before = record.read_text()
-    record.write_text(text)
+    record.write_text(damage(before))
     assert cached(tmp_path) == [volume]
     assert json.loads(record.read_text())["counts"] == json.loads(before)["counts"]
 

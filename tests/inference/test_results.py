@@ -203,11 +203,47 @@ def test_another_programs_side_car_is_left_alone(run, tmp_path):
     assert measured_scans(tmp_path / "out") == {"b"}
 
 
-def test_a_cut_or_edited_mask_does_not_count_as_done(run, tmp_path):
+@pytest.mark.parametrize("share", [0, 0.2, 0.5, 0.99])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_mask_cut_short_is_written_again(run, tmp_path, share, overwrite):
+    """To the same bytes; it is the beginning of what is written, so nothing is lost."""
     run()
     mask = tmp_path / "out" / "a_dseg.nii.gz"
     content = mask.read_bytes()
-    mask.write_bytes(content[: len(content) // 2])
+    mask.write_bytes(content[: int(share * len(content))])
+    failures, lines = run(overwrite=overwrite)
+    assert not failures and any("a_dseg.nii.gz is cut short" in x for x in lines)
+    assert mask.read_bytes() == content
+    assert measured_scans(tmp_path / "out") == {"a", "b"}
+
+
+def test_the_beginning_of_another_mask_is_not_replaced(run, tmp_path):
+    run()
+    mask = tmp_path / "out" / "a_dseg.nii.gz"
+    image = nib.load(mask)
+    edited = np.asarray(image.dataobj).copy()
+    edited[:5] = 3
+    nib.save(nib.Nifti1Image(edited, None, image.header), mask)
+    mask.write_bytes(mask.read_bytes()[:-9])
+    before = mask.read_bytes()
+    (failure,), _ = run()
+    assert "is not replaced" in failure.error and mask.read_bytes() == before
+
+
+def test_a_damaged_picture_is_drawn_again(run, tmp_path):
+    run()
+    (tmp_path / "out" / "a_qc.png").write_bytes(b"half")
+    failures, lines = run()
+    assert not failures and any("a_qc.png is not what was" in x for x in lines)
+
+
+def test_a_damaged_or_edited_mask_does_not_count_as_done(run, tmp_path):
+    run()
+    mask = tmp_path / "out" / "a_dseg.nii.gz"
+    content = mask.read_bytes()
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 16
+    mask.write_bytes(flipped)
     (failure,), _ = run()
     assert "is not what was written" in failure.error
     mask.unlink()

@@ -26,10 +26,15 @@ from train_tiny import (
 )
 
 from cervjax.data.cache import DataError
+from cervjax.io.lock import FolderInUseError, alone_in
 from cervjax.model.weights import load_weights, save_weights
 from cervjax.training import curve, loop
 from cervjax.training import run as running
-from cervjax.training.checkpoint import CheckpointMismatch, open_checkpoints
+from cervjax.training.checkpoint import (
+    CheckpointMismatch,
+    DamagedCheckpoint,
+    open_checkpoints,
+)
 from cervjax.training.config import ConfigError
 from cervjax.training.metrics_log import COLUMNS
 from cervjax.training.parallel import replicated
@@ -136,6 +141,74 @@ def test_resuming_gives_the_same_bits(config, uninterrupted, tmp_path, stop_at, 
     assert loop.train(config, workdir, log=lines) == loop.OK
     assert (f"going on after step {kept}" in lines) == (kept > 0)
     assert_same(state_of(workdir), state_of(uninterrupted[0]))
+
+
+def damage(path):
+    if path.stat().st_size:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["bits", "empty", "gone"])
+def test_a_damaged_checkpoint_is_set_aside(config, uninterrupted, tmp_path, how):
+    """The one before is taken, and the run ends with the same bits."""
+    workdir = tmp_path / "run"
+    shutil.copytree(uninterrupted[0], workdir)
+    folder = workdir / "checkpoints"
+    steps = sorted((int(p.name), p) for p in folder.iterdir() if p.name.isdigit())
+    assert len(steps) > 1
+    for path in [p for p in steps[-1][1].rglob("*") if p.is_file()]:
+        if how == "bits":
+            damage(path)
+        elif how == "empty":
+            path.write_bytes(b"")
+        elif path.name != "_CHECKPOINT_METADATA":
+            path.unlink()
+    lines = Lines()
+    assert loop.train(config, workdir, log=lines) == loop.OK
+    assert any("checkpoint of step 8 is damaged" in line for line in lines)
+    assert f"going on after step {steps[-2][0]}" in lines
+    assert (workdir / "damaged" / "8").is_dir()
+    assert_same(state_of(workdir), state_of(uninterrupted[0]))
+
+
+def test_one_flipped_bit_of_any_file_is_never_trained_on(
+    config, uninterrupted, tmp_path
+):
+    """It is noticed, or changes nothing."""
+    steps = (uninterrupted[0] / "checkpoints").glob("[0-9]*")
+    latest = max(steps, key=lambda p: int(p.name))
+    inside = [p.relative_to(latest) for p in latest.rglob("*") if p.is_file()]
+    chosen = [p for p in inside if (latest / p).stat().st_size][:: len(inside) // 2]
+    for i, name in enumerate(chosen):
+        workdir = tmp_path / str(i) / "run"
+        shutil.copytree(uninterrupted[0], workdir)
+        damage(workdir / "checkpoints" / latest.name / name)
+        assert loop.train(config, workdir, log=Lines()) == loop.OK
+        assert_same(state_of(workdir), state_of(uninterrupted[0]))
+
+
+def test_the_only_checkpoint_is_left_where_it_is(config, uninterrupted, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(uninterrupted[0], workdir)
+    folder = workdir / "checkpoints"
+    for path in folder.iterdir():
+        if path.name.isdigit() and int(path.name) != 8:
+            shutil.rmtree(path)
+    for path in [p for p in folder.rglob("*") if p.is_file()]:
+        damage(path)
+    with pytest.raises(DamagedCheckpoint, match="step 8 is damaged"):
+        loop.train(config, workdir, log=Lines())
+    assert (folder / "8").is_dir()
+
+
+def test_two_trainings_in_one_folder_are_refused(config, tmp_path):
+    with (
+        alone_in(tmp_path),
+        pytest.raises(FolderInUseError, match="used by another run"),
+    ):
+        loop.train(config, tmp_path, log=Lines())
 
 
 @pytest.mark.slow

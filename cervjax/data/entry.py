@@ -45,7 +45,9 @@ def write_entry(
             np.save(part / name, np.ascontiguousarray(array))
         np.savez(part / "voxels.npz", **voxels)
         digests = {path.name: sha256_of_file(path) for path in part.iterdir()}
-        record = json.loads(json.dumps({**details, "digests": digests}))
+        record = json.loads(
+            json.dumps({**details, "key": entry.name, "digests": digests})
+        )
         record["digest"] = _digest(record)
         (part / _RECORD).write_text(json.dumps(record, indent=1) + "\n")
         if read_record(entry) is None:
@@ -73,6 +75,7 @@ def read_record(entry: Path) -> dict[str, Any] | None:
             sha256_of_file(entry / name) == digest
             for name, digest in record["digests"].items()
         )
+        whole = whole and record["key"] == entry.name
     except _DAMAGED:
         return None
     return record if whole else None

@@ -282,6 +282,18 @@ def test_damaged_record_is_made_again(tmp_path, damage):
     assert json.loads(record.read_text())["counts"] == json.loads(before)["counts"]
 
 
+def test_an_entry_under_anothers_name_is_made_again(tmp_path):
+    for i, name in enumerate("ab"):
+        save(tmp_path, name, scene(i))
+    volumes = cached(tmp_path)
+    one, other = (v.image.parent for v in volumes)
+    whole = (other / "image.npy").read_bytes()
+    shutil.rmtree(other)
+    shutil.copytree(one, other)
+    assert cached(tmp_path) == volumes
+    assert (other / "image.npy").read_bytes() == whole
+
+
 def test_changed_input_or_recipe_is_a_new_entry(tmp_path):
     save(tmp_path, "a", scene(0))
     entries = {cached(tmp_path)[0].image.parent}

@@ -392,7 +392,7 @@ def test_all_unfit_scans_are_named_and_the_others_kept(tmp_path):
     for line, name, reason in zip(
         lines,
         ("air", "empty", "foreign", "other"),
-        ("no foreground", "every voxel has the value 0", "77", "one shape"),
+        ("no foreground", "every voxel is 0", "77", "one shape"),
         strict=True,
     ):
         assert line.startswith(f"{name}: ") and reason in line

@@ -33,7 +33,9 @@ def block_neck() -> np.ndarray:
     return labels
 
 
-def echoes(labels: np.ndarray, fat_fraction: float = 0.12, noise: float = 5.0):
+def echoes(
+    labels: np.ndarray, fat_fraction: float | np.ndarray = 0.12, noise: float = 5.0
+):
     """In-phase and out-of-phase, float32: a smooth body, lean and fatty muscle."""
     rng = np.random.default_rng(0)
     x, y, z = np.meshgrid(*map(np.arange, labels.shape), indexing="ij")

@@ -14,7 +14,7 @@ ENV PATH=/opt/cervjax/bin:$PATH
 COPY pyproject.toml requirements.lock README.md LICENSE ./
 COPY configs configs
 COPY cervjax cervjax
-RUN pip install --no-cache-dir --constraint requirements.lock ".[train,figures,${EXTRA}]"
+RUN pip install --no-cache-dir --constraint requirements.lock ".[train,figures,dicom,${EXTRA}]"
 
 FROM python:3.11-slim-bookworm
 COPY --from=build /opt/cervjax /opt/cervjax

@@ -36,7 +36,8 @@ bench: .venv/ready  ## seconds and memory of one scan of the paper's size
 	.venv/bin/python benchmarks/latency.py --shape 457 271 40
 
 # Files are as old as the commit, so that everybody's build has the same bytes.
-wheel release: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
+wheel release: export SOURCE_DATE_EPOCH = \
+  $(or $(shell git log -1 --format=%ct 2>/dev/null),1580601600)
 
 wheel: .venv/ready  ## the package as a wheel and an sdist, in dist/
 	rm -rf dist

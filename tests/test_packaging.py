@@ -35,7 +35,7 @@ def test_containers_take_all_that_the_build_needs_and_no_more():
 
 def test_containers_install_the_same():
     for text, extra in ((DOCKERFILE, "${EXTRA}"), (APPTAINER, "{{ extra }}")):
-        assert f'.[train,figures,{extra}]"' in text
+        assert f'.[train,figures,dicom,{extra}]"' in text
         assert "--constraint requirements.lock" in text
         assert "python:3.11-slim" in text
     assert 'ENTRYPOINT ["cervjax"]' in DOCKERFILE and 'exec cervjax "$@"' in APPTAINER

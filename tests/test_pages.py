@@ -92,7 +92,7 @@ def oracle(monkeypatch, no_pictures, threshold_weights):
 def is_run(words: list[str]) -> bool:
     """Whether a command can be run here."""
     line = " ".join(words)
-    elsewhere = ("models/", "$", "musclemap", "necks/", "--print-completion")
+    elsewhere = ("models/", "export/", "$", "musclemap", "necks/", "--print-completion")
     return words[0] not in LEFT_OUT and not any(e in line for e in elsewhere)
 
 

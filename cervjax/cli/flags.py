@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from cervjax.io.compiled import tend
 from cervjax.io.files import remove_old_parts, user_cache
 from cervjax.io.pairing import find_scans
 from cervjax.io.scan_list import read_scan_list
@@ -205,7 +206,9 @@ def use_device(name: str | None) -> None:
     """
     import jax
 
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    is_ours = not os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    tend(cache_folder(), is_ours=is_ours)
+    if is_ours:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
     if name is not None:
         try:

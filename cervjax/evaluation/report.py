@@ -20,6 +20,7 @@ from cervjax.evaluation.tables import (
     make_tables,
 )
 from cervjax.figures.style import save_figure
+from cervjax.inference.sidecar import sidecars
 from cervjax.io.files import write_atomically
 from cervjax.io.tables import read_rows, write_rows
 
@@ -202,10 +203,12 @@ def _write_calibration(
     for row in table2:
         if np.isfinite(row["slope"]):
             slopes.setdefault(row["muscle"], {})[row["quantity"]] = row["slope"]
+    of = {found["Identity"].get("weights_sha256") for found in sidecars(predicted)}
     content = {
         "what": "reference = slope x prediction, least squares through the origin",
         "predicted": predicted.name,
         "reference": reference.name,
+        "weights_sha256": of.pop() if len(of) == 1 else None,
         "scans": max(row["n"] for row in table2),
         "slopes": slopes,
     }

@@ -43,7 +43,8 @@ class Method:
                 card's value.
 
         Raises:
-            ValueError: an unknown name, or settings that contradict each other.
+            ValueError: an unknown name, settings that contradict each other, or the
+                calibration of other weights.
         """
         known = [*RECIPE_SETTINGS, *(field.name for field in fields(Settings))]
         if unknown := changes.keys() - set(known):
@@ -51,6 +52,8 @@ class Method:
                 f"unknown setting {', '.join(sorted(unknown))}; there are "
                 f"{', '.join(sorted(known))}"
             )
+        if calibration is not None:
+            calibration.check_weights(weights.sha256)
         given = {name: value for name, value in changes.items() if value is not None}
         own = {name: given.pop(name) for name in RECIPE_SETTINGS if name in given}
         recipe = replace(weights.card.recipe, **own)

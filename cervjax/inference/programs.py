@@ -14,6 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from cervjax.io.compiled import stamp_new
+
 MOST = 4
 """Programs kept of one function: of as many sizes of volume."""
 
@@ -48,5 +50,6 @@ def program(
         # A function of its own, whose programs can be dropped without the others'.
         _kept[key] = jax.jit(functools.partial(run, **static))
         _kept[key].lower(*inputs).compile()  # the call finds it
+        stamp_new()
     _kept.move_to_end(key)
     return _kept[key]

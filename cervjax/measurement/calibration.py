@@ -29,10 +29,33 @@ _UNREADABLE = (
 
 
 class Calibration(NamedTuple):
-    """Slopes by muscle key (``MFSS_L``) and quantity, and the file's digest."""
+    """Slopes through the origin.
+
+    Attributes:
+        slopes: by muscle key (``MFSS_L``) and quantity.
+        sha256: of the file.
+        weights_sha256: of the weights that drew the masks it was made with; "" if
+            that is not known.
+        path: the file.
+    """
 
     slopes: Mapping[str, Mapping[str, float]]
     sha256: str
+    weights_sha256: str = ""
+    path: str = ""
+
+    def check_weights(self, sha256: str) -> None:
+        """Requires the weights that it was made with, if it tells.
+
+        Raises:
+            ValueError: these are others.
+        """
+        if self.weights_sha256 and self.weights_sha256 != sha256:
+            raise ValueError(
+                f"{self.path} is the calibration of other weights (sha256 "
+                f"{self.weights_sha256[:12]}..., in use {sha256[:12] or 'none'}...); "
+                "run 'cervjax evaluate' on masks of the weights in use"
+            )
 
 
 def read_calibration(path: Path) -> Calibration:
@@ -43,7 +66,8 @@ def read_calibration(path: Path) -> Calibration:
             `SLOPE_LIMITS`.
     """
     try:
-        slopes = read_json(path)["slopes"]
+        content = read_json(path)
+        slopes, weights = content["slopes"], str(content.get("weights_sha256") or "")
         flat = [(m, q, float(v)) for m, own in slopes.items() for q, v in own.items()]
     except _UNREADABLE as error:
         raise ValueError(
@@ -63,7 +87,7 @@ def read_calibration(path: Path) -> Calibration:
                 f"{path}: the slope of {muscle}, {quantity} is {slope:g}; outside "
                 f"{low:g}-{high:g} it is no calibration but a failure"
             )
-    return Calibration(slopes, sha256_of_file(path))
+    return Calibration(slopes, sha256_of_file(path), weights, str(path))
 
 
 def calibrated(

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from cervjax.about import __version__
 from cervjax.data.dataset import Landmarks, TrainSet, cache_folder, load_train_set
 from cervjax.data.map_set import load_map_set
+from cervjax.io.compiled import tend
 from cervjax.io.files import write_atomically
 from cervjax.io.lock import alone_in
 from cervjax.model.weights import load_weights
@@ -244,6 +245,7 @@ def _describe(
 def _keep_compiled_programs(config: ConfigDict) -> None:
     if not getattr(jax.config, "jax_compilation_cache_dir"):  # noqa: B009
         folder = cache_folder(config.data) / "xla"
+        tend(folder, is_ours=True)
         jax.config.update("jax_compilation_cache_dir", str(folder))
 
 

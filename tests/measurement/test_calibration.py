@@ -33,7 +33,7 @@ def test_slopes_stand_beside_the_raw_values(tmp_path):
         ({"SCM_L": {"mfi_percent": math.nan}}, "SCM_L, mfi_percent is nan"),
         ({"SCM_L": {"mfi_percent": math.inf}}, "no calibration but a failure"),
         ({"SCM_L": {"mfi_percent": -1}}, "no calibration but a failure"),
-        ({"SCM_L": {"mfi_percent": 10**400}}, "not a calibration"),
+        ({"SCM_L": {"mfi_percent": 10**400}}, "no calibration but a failure"),
         ({"SCM": {"mfi_percent": 1}}, "SCM, mfi_percent is not known"),
         ({"SCM_L": {"water": 1}}, "SCM_L, water is not known"),
         ({"SCM_L": 1}, "not a calibration"),
@@ -49,3 +49,15 @@ def test_brackets_without_end_are_no_calibration(tmp_path):
     path.write_text("[" * 100_000)
     with pytest.raises(ValueError, match="not a calibration"):
         read_calibration(path)
+
+
+def test_the_calibration_of_other_weights_is_refused(tmp_path):
+    path = tmp_path / "calibration.json"
+    path.write_text('{"slopes": {"SCM_L": {"mfi_percent": 1.5}}}')
+    read_calibration(path).check_weights("b" * 64)  # it does not tell
+    path.write_text('{"slopes": {}, "weights_sha256": "' + "a" * 64 + '"}')
+    found = read_calibration(path)
+    found.check_weights("a" * 64)
+    for other in ("b" * 64, ""):
+        with pytest.raises(ValueError, match="calibration of other weights"):
+            found.check_weights(other)

@@ -11,6 +11,7 @@ from pathlib import Path
 from cervjax.io.compiled import tend
 from cervjax.io.files import remove_old_parts, user_cache
 from cervjax.io.pairing import find_scans
+from cervjax.io.review_list import chosen
 from cervjax.io.scan_list import read_scan_list
 from cervjax.io.scans import PairingError, Problem, Scan, explicit_scan
 
@@ -31,6 +32,19 @@ def add_scan_flags(parser: argparse.ArgumentParser) -> None:
         help="CSV of scans instead: name, in_phase, out_phase, water, fat, and what "
         "else there is of participants (--dry-run --csv of infer writes one)",
     )
+    for flag, text in (
+        (
+            "--only",
+            "no other scans than those of a list: review.csv of report.html "
+            "(those that passed), or a table with the column scan",
+        ),
+        (
+            "--exclude",
+            "all scans but those of a list: in review.csv, those that failed "
+            "or have artifacts",
+        ),
+    ):
+        parser.add_argument(flag, type=Path, metavar="LIST", help=text)
     for role in ("in-phase", "out-phase", "water", "fat"):
         parser.add_argument(
             f"--{role}", type=Path, metavar="FILE", help=f"one scan's {role} image"
@@ -40,9 +54,16 @@ def add_scan_flags(parser: argparse.ArgumentParser) -> None:
 def scans_of(args: argparse.Namespace) -> tuple[list[Scan], list[Problem], Path]:
     """The scans that `add_scan_flags` names, what is wrong, and their folder.
 
+    ``--only`` and ``--exclude`` have their say.
+
     Raises:
         PairingError: neither a folder nor files nor a list were given, or two of them.
     """
+    scans, problems, root = _all_scans_of(args)
+    return *chosen(scans, problems, args.only, args.exclude), root
+
+
+def _all_scans_of(args: argparse.Namespace) -> tuple[list[Scan], list[Problem], Path]:
     if args.scans is not None and args.input is not None:
         raise PairingError(f"two folders of scans: {args.scans} and {args.input}")
     folder = args.scans or args.input

@@ -19,6 +19,7 @@ from cervjax.cli.flags import (
     use_device,
 )
 from cervjax.io.pairing import pairing_table
+from cervjax.io.review_list import chosen
 from cervjax.io.scan_list import read_scan_list, write_participants, write_scan_list
 from cervjax.io.scans import Problem, Scan
 
@@ -74,6 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="draw masks again that were edited since they were written",
     )
     add_extras(parser)
+    parser.add_argument(
+        "--report", action="store_true", help="write report.html to check them on, too"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the pairing only")
     parser.add_argument(
         "--csv",
@@ -177,7 +181,8 @@ def _run_on_dicom(args: argparse.Namespace) -> int:
     if out is not None:
         check_writable(out)
     images = None if out is None else out / "nifti"
-    scans, problems = scans_of_dicom(args.scans or args.input, images, args)
+    found = scans_of_dicom(args.scans or args.input, images, args)
+    scans, problems = chosen(*found, args.only, args.exclude)
     if out is None:
         return SOME_FAILED if problems else OK
     extras = [name for name in ("maps", "histogram") if getattr(args, name)]
@@ -223,6 +228,11 @@ def _segment(
             extras=extras,
             listener=listener,
         )
+    if args.report:
+        from cervjax.inference.review import write_report
+
+        for line in write_report(args.output)[1]:
+            print(line)
     names = {scan.name for scan in scans}
     done = len(scans) + len(problems) - len(failures)
     print(f"{done} scan(s) done, {len(failures)} failed; results in {args.output}")

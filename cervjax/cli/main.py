@@ -33,6 +33,7 @@ from cervjax.cli import (
     phantom,
     protocol,
     reference,
+    report,
     train,
 )
 from cervjax.cli.flags import INTERRUPTED, NOT_STARTED, extra_with
@@ -40,6 +41,7 @@ from cervjax.cli.flags import INTERRUPTED, NOT_STARTED, extra_with
 COMMANDS = {
     "infer": infer,
     "measure": measure,
+    "report": report,
     "evaluate": evaluate,
     "cohort": cohort,
     "reference": reference,

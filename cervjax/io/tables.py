@@ -2,11 +2,18 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cervjax.io.files import write_atomically
+
+LARGEST_TABLE = 2_000_000_000  # bytes; 100,000 scans have 300 MB
+MOST_COLUMNS = 10_000
+_FORMULA = re.compile(r"[=@\t\r]|[-+](?![\d.]+([eE][-+]?\d+)?$|inf$|nan$)")
+"""Begins a cell that a spreadsheet would run as a formula; a number does not."""
 
 
 def read_rows(
@@ -33,34 +40,55 @@ def read_rows(
         column, without blanks around them.
 
     Raises:
-        ValueError: not UTF-8, a column is missing or there twice, or a row has another
-            number of cells than there are columns.
+        ValueError: no regular file, larger than `LARGEST_TABLE` or with more columns
+            than `MOST_COLUMNS`, not UTF-8, a column is missing or there twice, or a
+            row has another number of cells than there are columns.
         OSError: the file cannot be read.
     """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is not a regular file; give a table")
+    if path.exists() and path.stat().st_size > LARGEST_TABLE:
+        raise ValueError(
+            f"{path} has {path.stat().st_size:,} bytes, more than {LARGEST_TABLE:,}; "
+            "give a table of fewer scans"
+        )
     try:
-        text = Path(path).read_text("utf-8-sig")
+        text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8"
         ) from error
+    try:
+        return list(_rows(path, text, (required, optional), delimiter, may_be_cut))
+    except csv.Error as error:
+        raise ValueError(f"{path} is no table ({error}); save it again") from error
+
+
+def _rows(
+    path: Path,
+    text: str,
+    wanted: tuple[Sequence[str], Sequence[str]],
+    delimiter: str,
+    may_be_cut: bool,
+) -> Iterator[tuple[int, dict[str, str]]]:
+    required, optional = wanted
     reader = csv.reader(text.splitlines(), delimiter=delimiter)
     known = {c.casefold(): c for c in (*required, *optional)}
     names = [c.strip() for c in next(reader, [])]
     names = [known.get(c.casefold(), c) for c in names]
     _check_names(path, names, required, delimiter)
-    rows = []
     for cells in reader:
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) == len(names):
-            stripped = (cell.strip() for cell in cells)
-            rows.append((reader.line_num, dict(zip(names, stripped, strict=True))))
+            stripped = (_read_cell(cell.strip()) for cell in cells)
+            yield reader.line_num, dict(zip(names, stripped, strict=True))
         elif not may_be_cut:
             raise ValueError(
                 f"{path}, line {reader.line_num}: {len(cells)} cells, but the header "
                 f"has {len(names)}; correct the row"
             )
-    return rows
 
 
 def write_rows(
@@ -108,12 +136,18 @@ def _check_names(
 ) -> None:
     missing = [c for c in required if c not in names]
     if missing:
+        has = ", ".join(names[:30]) + ", ..." * (len(names) > 30)
         tabs = " separated by tabs" if delimiter == "\t" else ""
         raise ValueError(
             f"{path} lacks the column {', '.join(missing)}{tabs}; it has "
-            f"{', '.join(names) or 'nothing'}"
+            f"{has or 'nothing'}"
         )
-    twice = {c for c in names if names.count(c) > 1}
+    if len(names) > MOST_COLUMNS:
+        raise ValueError(
+            f"{path} has {len(names)} columns, more than {MOST_COLUMNS}; take away "
+            "those that are not needed"
+        )
+    twice = {c for c, number in Counter(names).items() if number > 1}
     if twice:
         raise ValueError(f"{path} has the column {', '.join(sorted(twice))} twice")
 
@@ -123,4 +157,10 @@ def _cell(value: Any, digits: int | None) -> str:
         return ""
     if isinstance(value, float) and digits is not None:
         return f"{value:.{digits}g}"
-    return str(value)
+    text = str(value)
+    return f"'{text}" if isinstance(value, str) and _FORMULA.match(text) else text
+
+
+def _read_cell(text: str) -> str:
+    """Without the sign that `_cell` sets before a formula."""
+    return text[1:] if text[:1] == "'" and _FORMULA.match(text[1:]) else text

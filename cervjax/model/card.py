@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args
 from cervjax.about import NOTICE
 from cervjax.anatomy import MUSCLES
 from cervjax.model.dense_vnet import PUBLISHED, Architecture
-from cervjax.preprocessing.pipeline import Recipe
+from cervjax.preprocessing.histogram import CHANNELS, NUM_LANDMARKS, are_landmarks
+from cervjax.preprocessing.pipeline import Normalisation, PaddingMode, Recipe
 
 Mode = Literal["whole", "sliding_window"]
 Tta = Literal[1, 2, 4]
@@ -100,12 +101,58 @@ def card_from_json(text: str, version: str | None, file: object) -> ModelCard:
         landmarks = {k: tuple(v) for k, v in recipe.pop("landmarks").items()}
         architecture = Architecture(**_with_tuples(fields.pop("architecture")))
         recipe = Recipe(landmarks=landmarks, **_with_tuples(recipe))
-        return ModelCard(recipe=recipe, architecture=architecture, **fields)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        _check_recipe(recipe)
+        card = ModelCard(recipe=recipe, architecture=architecture, **fields)
+        for name in ("name", "source", "trained_on", "licence", "limits"):
+            if not getattr(card, name).isprintable():
+                raise ValueError(f"{name} must be one line of text")
+        return card
+    except _INVALID as error:
         raise WeightsError(
             f"{file}: has no valid model card ({error!r}); copy it again, or make it "
             "by training or with 'cervjax convert'"
         ) from error
+
+
+_INVALID = (
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+)
+
+
+def _check_recipe(recipe: Recipe) -> None:
+    """Raises ValueError for constants that no training can have."""
+
+    def numbers(values: Any, count: int, low: float, high: float) -> bool:
+        return (
+            isinstance(values, tuple)
+            and len(values) == count
+            and all(type(v) in (int, float) and low <= v <= high for v in values)
+        )
+
+    r = recipe
+    sound = {
+        "landmarks": all(
+            numbers(v, NUM_LANDMARKS, -1e6, 1e6) and are_landmarks(v)
+            for v in r.landmarks.values()
+        )
+        and r.landmarks.keys() <= set(CHANNELS),
+        "spacing_mm": numbers(r.spacing_mm, 3, 0.05, 50),
+        "padding": numbers(r.padding, 3, 0, 10_000)
+        and all(type(v) is int for v in r.padding),
+        "padding_mode": r.padding_mode in get_args(PaddingMode),
+        "cutoff": numbers(r.cutoff, 2, 0, 1) and r.cutoff[0] < r.cutoff[1],
+        "keep_last_plane": type(r.keep_last_plane) is bool,
+        "skip_fitting_grid": type(r.skip_fitting_grid) is bool,
+        "normalisation": r.normalisation in get_args(Normalisation),
+    }
+    for name, is_sound in sound.items():
+        if not is_sound:
+            raise ValueError(f"recipe: {name} must not be {getattr(r, name)!r}")
 
 
 def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from cervjax.io.files import write_atomically
 
 INDEX_SUFFIX, DATA_SUFFIX = ".index", ".data-00000-of-00001"
 
+LARGEST_INDEX, LARGEST_DATA = 16_000_000, 2_000_000_000  # bytes
+
 _TABLE_MAGIC = 0xDB4775248B80FB57
 _FOOTER_BYTES = 48
 _DT_FLOAT = 1
@@ -45,19 +47,22 @@ def read_checkpoint(prefix: str | Path) -> dict[str, np.ndarray]:
     """
     index = Path(f"{prefix}.index")
     try:
-        entries = {k: _entry(v) for k, v in _table(index.read_bytes()) if k}
+        content = _content(index, LARGEST_INDEX)
+        entries = {k: _entry(v) for k, v in _table(content) if k}
         shards = {}
         tensors = {}
         for name, entry in entries.items():
             if entry.dtype != _DT_FLOAT:
                 continue
             if entry.shard not in shards:
-                shards[entry.shard] = _shard_path(prefix, entry.shard).read_bytes()
+                shards[entry.shard] = _content(
+                    _shard_path(prefix, entry.shard), LARGEST_DATA
+                )
             raw = shards[entry.shard][entry.offset : entry.offset + entry.size]
             if len(raw) != entry.size or _masked_crc(raw) != entry.crc:
                 raise CheckpointError(
                     f"{prefix}: checksum of {name} is wrong, the data file is damaged "
-                    "or belongs to another index; copy the checkpoint again"
+                    "or belongs to another index"
                 )
             tensors[name] = np.frombuffer(raw, "<f4").reshape(entry.shape)
         return tensors
@@ -66,8 +71,25 @@ def read_checkpoint(prefix: str | Path) -> dict[str, np.ndarray]:
             f"{prefix}: a checkpoint is a .index and a .data-00000-of-00001 file, "
             f"cannot read {error.filename} ({error.strerror})"
         ) from error
-    except (IndexError, struct.error, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{index}: damaged checkpoint index ({error})") from error
+    except CheckpointError as error:
+        told = str(error)
+        where = "" if told.startswith(str(prefix)) else f"{index}: "
+        raise CheckpointError(f"{where}{told}; copy it again") from error
+    except (IndexError, struct.error, TypeError, ValueError, OverflowError) as error:
+        raise CheckpointError(
+            f"{index}: damaged checkpoint index ({error}); copy it again"
+        ) from error
+
+
+def _content(path: Path, largest: int) -> bytes:
+    """Refuses what is no checkpoint by its size, before memory is taken."""
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path} is not a regular file")
+    if (size := path.stat().st_size) > largest:
+        raise CheckpointError(
+            f"{path} has {size:,} bytes; a dense V-Net has no more than {largest:,}"
+        )
+    return path.read_bytes()
 
 
 def write_checkpoint(prefix: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
@@ -170,12 +192,13 @@ def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
-    while True:
+    while shift < 70:  # 64 bits
         byte = data[at]
         value |= (byte & 127) << shift
         at, shift = at + 1, shift + 7
         if byte < 128:
             return value, at
+    raise CheckpointError("checkpoint index has a number of more than 64 bits")
 
 
 def _masked_crc(data: bytes) -> int:

@@ -156,13 +156,22 @@ def read_landmarks(path: str | Path) -> dict[str, tuple[float, ...]]:
             f"as NiftyNet's standardisation_models.txt does ({error!r})"
         ) from error
     for channel, values in landmarks.items():
-        if len(values) != NUM_LANDMARKS or not np.all(np.diff(values) >= 0):
+        if not are_landmarks(values):
             raise ValueError(
                 f"{path}: {channel} needs {NUM_LANDMARKS} rising numbers, got {values}"
             )
     if not np.array_equal(labels[0], labels[1]):
         raise ValueError(f"{path}: its label table must be the identity, got {labels}")
     return landmarks
+
+
+def are_landmarks(values: Sequence[float]) -> bool:
+    """Whether these are `NUM_LANDMARKS` finite numbers that never fall."""
+    return (
+        len(values) == NUM_LANDMARKS
+        and bool(np.all(np.isfinite(values)))
+        and bool(np.all(np.diff(values) >= 0))
+    )
 
 
 def format_landmarks(landmarks: Landmarks) -> str:

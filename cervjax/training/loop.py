@@ -17,6 +17,7 @@ import jax
 from ml_collections import ConfigDict
 
 from cervjax.about import __version__
+from cervjax.data.cache import DataError
 from cervjax.data.dataset import Landmarks, TrainSet, cache_folder, load_train_set
 from cervjax.data.map_set import load_map_set
 from cervjax.io.compiled import tend
@@ -26,7 +27,7 @@ from cervjax.model.weights import load_weights
 from cervjax.training import checkpoint, parallel
 from cervjax.training.config import check_same, load_config
 from cervjax.training.config_checks import check
-from cervjax.training.metrics_log import Events, Progress, open_table
+from cervjax.training.metrics_log import Events, Progress, Table, open_table
 from cervjax.training.run import WEIGHTS, Log, Run, evaluate, report
 from cervjax.training.setup import (
     initial_state,
@@ -125,9 +126,16 @@ def _go_on(config: ConfigDict, workdir: Path, init_from: Path | None, log: Log) 
                 iterator,
                 log,
                 Progress(done, config.train.num_steps, config.train.batch_size),
-                (open_table(workdir, done), Events(workdir)) if first else None,
+                (_table(workdir, done), Events(workdir)) if first else None,
             )
             return _finished(run, _run_steps(run, state, best))
+
+
+def _table(workdir: Path, done: int) -> Table:
+    try:
+        return open_table(workdir, done)
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
 def _run_steps(run: Run, state: TrainState, best: Best) -> int:

@@ -55,11 +55,14 @@ def open_table(folder: Path, steps_done: int) -> "Table":
     """Opens the table of a run that has done so many steps; later rows are removed.
 
     A resumed run writes them again. The file is made if need be.
+
+    Raises:
+        ValueError: what is there is no such table.
     """
     path, rows = folder / TABLE, []
     if path.exists() and steps_done:
-        found = read_rows(path, may_be_cut=True)  # a kill may cut the last
-        rows = [r for _, r in found if _was_done(r, steps_done)]
+        found = read_rows(path, required=COLUMNS, may_be_cut=True)  # a kill may cut it
+        rows = [r for line, r in found if _was_done(r, steps_done, path, line)]
     write_rows(path, rows, COLUMNS)
     return Table(path, rows)
 
@@ -90,9 +93,17 @@ class Table:
         return np.array([int(r["step"]) for r in rows]), np.array(values)
 
 
-def _was_done(row: Mapping[str, str], steps_done: int) -> bool:
-    """Whether a row is not of the future."""
-    return row["step"].isdigit() and int(row["step"]) <= steps_done
+def _was_done(row: Mapping[str, str], steps_done: int, path: Path, line: int) -> bool:
+    """Whether a row is not of the future; raises ValueError if it is none."""
+    try:
+        for column in COLUMNS[2:]:
+            float(row[column] or "nan")
+        return int(row["step"]) <= steps_done
+    except ValueError:
+        raise ValueError(
+            f"{path}, line {line}: not a row of this table; correct it, or move the "
+            "file away: training goes on without it"
+        ) from None
 
 
 def _text(value: Any) -> str:

@@ -60,3 +60,37 @@ def test_a_cut_row_is_left_out(tmp_path):
     with pytest.raises(ValueError, match="line 3: 1 cells"):
         read_rows(path)
     assert read_rows(path, may_be_cut=True) == [(2, {"step": "1", "dice": "0.5"})]
+
+
+FORMULAS = ["=1+1", "@SUM(A1)", "-2+3", "+cmd|' /C calc'!A0", "=", "-a"]
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+def test_cells_that_a_spreadsheet_would_run_are_kept_from_it(tmp_path, delimiter):
+    """And are read again as they were."""
+    rows = [{"scan": text, "n": -2.5, "m": "-3e-05"} for text in FORMULAS]
+    write_rows(tmp_path / "t.csv", rows, delimiter=delimiter)
+    text = (tmp_path / "t.csv").read_text()
+    for line in text.splitlines()[1:]:
+        assert line.lstrip('"').startswith("'") and line.endswith("-3e-05")
+        assert f"{delimiter}-2.5{delimiter}" in line
+    found = [row for _, row in read_rows(tmp_path / "t.csv", delimiter=delimiter)]
+    assert [row["scan"] for row in found] == FORMULAS
+
+
+def test_names_of_columns_are_no_formulas_either(tmp_path):
+    write_rows(tmp_path / "t.csv", [{"=A1": 1}])
+    assert (tmp_path / "t.csv").read_text() == "'=A1\n1\n"
+
+
+@pytest.mark.parametrize("columns", [10_001, 1_000_000])
+def test_a_very_wide_table_is_refused_at_once(tmp_path, columns):
+    (tmp_path / "t.csv").write_text(",".join(map(str, range(columns))) + "\n")
+    with pytest.raises(ValueError, match=f"t.csv has {columns} columns, more than"):
+        read_rows(tmp_path / "t.csv")
+
+
+def test_a_giant_cell_is_refused_by_name(tmp_path):
+    (tmp_path / "t.csv").write_text("a\n" + "x" * 200_000 + "\n")
+    with pytest.raises(ValueError, match=r"t\.csv is no table"):
+        read_rows(tmp_path / "t.csv")

@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import replace
 
@@ -7,7 +8,13 @@ import pytest
 from conftest import RECIPE, SMALL, network_variables
 
 from cervjax.cli.main import main
-from cervjax.model.card import ModelCard, WeightsError
+from cervjax.model.card import (
+    FORMAT,
+    ModelCard,
+    WeightsError,
+    card_from_json,
+    card_to_json,
+)
 from cervjax.model.dense_vnet import PUBLISHED, Architecture
 from cervjax.model.niftynet_checkpoint import (
     checkpoint_prefix,
@@ -311,3 +318,37 @@ def test_convert_looks_at_its_targets_before_the_work(
     assert main(["convert", str(SHIPPED), str(tmp_path / "model.ckpt-0")]) == 2
     assert f"{there} is there already" in capsys.readouterr().err
     assert [*tmp_path.iterdir()] == [there] and there.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("cutoff", [0.9, 0.1]),
+        ("cutoff", [0.0]),
+        ("cutoff", ["a", "b"]),
+        ("padding", [1.5, 2, 3]),
+        ("padding", [-1, 2, 3]),
+        ("padding", 3),
+        ("padding_mode", "reflect"),
+        ("spacing_mm", [0, 1, 1]),
+        ("spacing_mm", [float("nan"), 1, 1]),
+        ("spacing_mm", [10**400, 1, 1]),
+        ("keep_last_plane", "no"),
+        ("normalisation", None),
+        ("landmarks", {"in_phase": [1, 2, 3]}),
+        ("landmarks", {"in_phase": list(range(13))[::-1]}),
+        ("landmarks", {"elsewhere": list(range(13))}),
+    ],
+)
+def test_a_card_with_a_wrong_recipe_is_refused(name, value):
+    fields = json.loads(card_to_json(load_weights(SHIPPED).card))
+    fields["recipe"][name] = value
+    with pytest.raises(WeightsError, match="w: has no valid model card"):
+        card_from_json(json.dumps(fields), FORMAT, "w")
+
+
+@pytest.mark.parametrize("text", ["a\x1b[2J", "a\nb", 3])
+def test_a_card_with_control_characters_is_refused(text):
+    fields = json.loads(card_to_json(load_weights(SHIPPED).card)) | {"name": text}
+    with pytest.raises(WeightsError, match="no valid model card"):
+        card_from_json(json.dumps(fields), FORMAT, "w")

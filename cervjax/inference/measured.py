@@ -9,12 +9,17 @@ from cervjax.inference.levels import DOUBTFUL, levels_found
 from cervjax.inference.origin import Origin
 from cervjax.inference.result import Result, Source
 from cervjax.inference.types import Segmentation
-from cervjax.io.dixon import DixonImages, exchange_warnings
+from cervjax.io.dixon import DixonImages
 from cervjax.measurement.calibration import Calibration, calibrated
 from cervjax.measurement.scan import (
     label_warnings,
     measure_scan,
     measure_scan_levels,
+)
+from cervjax.measurement.swaps import (
+    swap_warnings,
+    swapped_percent,
+    swapped_region,
 )
 from cervjax.measurement.verdict import (
     DO_NOT_USE,
@@ -61,9 +66,12 @@ def measured(
     rows, slices = measure_scan(found.labels, images, confidence, numbers)
     per_level = measure_scan_levels(found.labels, images, numbers)
     sure = _sure_levels(found)
+    swapped = swapped_percent(found.labels, swapped_region(found.labels, images))
+    for row, percent in zip(rows, swapped, strict=True):
+        row["scanner_swapped_percent"] = percent
     warnings = (
         *segmented.warnings,
-        *exchange_warnings(found.labels, images),
+        *swap_warnings(swapped, images),
         *label_warnings(found.labels, rows),
     )
     rows = [row | _bias(row["mfi_percent"], images) for row in rows]

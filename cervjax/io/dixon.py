@@ -6,11 +6,9 @@ from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Float32, Integer, Real
+from jaxtyping import Float, Float32, Real
 
-from cervjax.anatomy import MUSCLES
 from cervjax.io.echo_checks import (
-    EXCHANGED_FRACTION,
     Echoes,
     PairFault,
     check_pair,
@@ -169,33 +167,3 @@ def fat_water(
     dtype = np.result_type(in_phase, out_phase, np.float32)
     ip, oop = np.asarray(in_phase, dtype), np.asarray(out_phase, dtype)
     return FatWater((ip - oop) / 2, (ip + oop) / 2, "in-phase and out-of-phase")
-
-
-def exchange_warnings(
-    labels: Integer[np.ndarray, "x y z"], images: DixonImages
-) -> list[str]:
-    """Muscles in most of which the scanner's fat exceeds its water.
-
-    Args:
-        labels: integers 0-14, (x, y, z), on the grid of the images.
-        images: of the same scan.
-    """
-    if images.scanner is None:
-        return []
-    more_fat = images.scanner.fat > images.scanner.water
-    total = np.bincount(labels.reshape(-1), minlength=len(MUSCLES) + 1)
-    fatty = np.bincount(labels[more_fat], minlength=len(MUSCLES) + 1)
-    most = fatty > EXCHANGED_FRACTION * total
-    names = [m.key for m in MUSCLES if most[m.label]]
-    if not names:
-        return []
-    effect = (
-        "and MFI there is wrong if so; measure on the echoes"
-        if images.fat_water is images.scanner
-        else "or these muscles are more than half fat, which MFI from magnitudes "
-        "cannot show"
-    )
-    return [
-        "the scanner's fat exceeds its water in most of "
-        f"{', '.join(names)}: they are probably exchanged, {effect}"
-    ]

@@ -69,6 +69,11 @@ _MUSCLE = {
         "MFI with the outline moved outwards, not into other muscles", "%"
     ),
     "outline_step_mm": Column("the smallest side of a voxel", "mm"),
+    "scanner_swapped_percent": Column(
+        "share of the muscle in which the scanner's fat exceeds its water, in pieces "
+        "of 0.5 ml and more: exchanged, or more than half fat",
+        "%",
+    ),
     "mfi_bias_t2star_points": Column(
         "what the decay between the echoes adds to MFI: muscle and fat at 3 T, from "
         "the side-cars' echo times",

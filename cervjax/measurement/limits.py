@@ -43,6 +43,7 @@ MOST = {
     "void": Limit(0.1, 0.5, "share darker than a sixth of the muscles' median"),
     "slices_left_out": Limit(0.15, None, "share of slices between first and last"),
     "lean_ratio": Limit(1.04, 1.3, "95th percentile of OOP/IP in all muscles"),
+    "scanner_swapped_percent": Limit(1, 50, "of a muscle measured on water and fat"),
     "asymmetry_volume_percent": Limit(67, None, "two-fold; sides differ less"),
     "asymmetry_mfi_points": Limit(10, None, f"2 standard deviations ({PAPER})"),
     "slice_mm": Limit(7, None, "half a level; the paper's slices are 3 mm"),

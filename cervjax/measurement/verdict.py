@@ -166,6 +166,10 @@ def _of_row(row: Row, m: Muscle, images: DixonImages) -> Iterator[Reason]:
     inside = row["slice_last"] - row["slice_first"] + 1
     gaps = 1 - row["slices"] / inside
     yield from _above("slices_left_out", gaps, f"{100 * gaps:.0f} % of slices empty")
+    swapped = row.get("scanner_swapped_percent") or 0
+    if swapped and images.fat_water is images.scanner:
+        text = f"water and fat exchanged in {swapped:.0f} %"
+        yield from _above("scanner_swapped_percent", swapped, text)
     sure = row["confidence_mean"]
     yield from _below("confidence_mean", sure, f"network unsure ({sure:.2f})")
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from conftest import save_nifti
 
-from cervjax.io.dixon import exchange_warnings, fat_water, read_scan
+from cervjax.io.dixon import fat_water, read_scan
 from cervjax.io.nifti import NiftiError
 from cervjax.io.scans import Scan
 
@@ -107,13 +107,3 @@ def test_an_oblique_scan_is_told_of(tmp_path, degrees, warned):
         save_nifti(path, image, turn)
     warnings = read_scan(scan).warnings
     assert [f"{degrees} degrees off" in w for w in warnings] == [True] * warned
-
-
-@pytest.mark.parametrize(("fatty", "named"), [(31, False), (33, True)])
-def test_muscles_of_exchanged_water_and_fat_are_named(tmp_path, fatty, named):
-    """From more than half of its voxels on."""
-    images = read_scan(write(tmp_path, in_phase=50, out_phase=20, water=15, fat=15))
-    images.scanner.fat.flat[:fatty] += 1
-    labels = np.full((4, 4, 4), 9, np.uint8)
-    warnings = exchange_warnings(labels, images)
-    assert ["SCM_R" in warning for warning in warnings] == [True] * named

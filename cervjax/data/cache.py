@@ -12,7 +12,8 @@ import numpy as np
 
 from cervjax.anatomy import NUM_CLASSES
 from cervjax.data.entry import CacheError, DataError, read_record, write_entry
-from cervjax.io.dixon import read_scan
+from cervjax.io.dixon import DixonImages, read_scan
+from cervjax.io.echo_checks import exchanged_phases
 from cervjax.io.files import sha256_of_file
 from cervjax.io.labels import LabelledScan, exchanged_sides, read_labels
 from cervjax.io.scans import Scan
@@ -23,7 +24,7 @@ from cervjax.preprocessing.resampling import resample_labels
 VOXELS_PER_CLASS = 4000
 """Places kept of each class, to draw windows from."""
 
-_FORMAT = 2  # of an entry; raise it when `prepare` gives other values
+_FORMAT = 3  # of an entry; raise it when `prepare` gives or refuses others
 
 
 class Volume(NamedTuple):
@@ -198,6 +199,7 @@ def _prepare(
     """The arrays of an entry, voxels by label, and what its record tells."""
     images = read_scan(_inputs(scan))
     labels = read_labels(scan.labels, images.grid)
+    _check_sides_and_channels(scan, images, labels)
     spacing_mm = images.grid.spacing_mm
     prepared = prepare(images.in_phase, images.out_phase, spacing_mm, recipe)
     labels = resample_labels(
@@ -219,7 +221,6 @@ def _prepare(
         at = rng.choice(at, min(len(at), VOXELS_PER_CLASS), replace=False)
         indices = np.unravel_index(at, labels.shape)
         voxels[str(label)] = np.stack(indices, axis=-1).astype(np.uint16)
-    sides = exchanged_sides(labels)
     details = {
         "name": scan.scan.name,
         "files": {role: str(path) for role, path in _inputs(scan).files.items()},
@@ -229,6 +230,27 @@ def _prepare(
         "padding": recipe.padding,
         "shape": labels.shape,
         "counts": counts.tolist(),
-        "warnings": [*images.warnings, *filter(None, [sides])],
+        "warnings": list(images.warnings),
     }
     return {"image.npy": prepared.image, "labels.npy": labels}, voxels, details
+
+
+def _check_sides_and_channels(
+    scan: LabelledScan, images: DixonImages, labels: np.ndarray
+) -> None:
+    """Refuses what a network would learn the wrong way round.
+
+    Raises:
+        DataError: most muscles lie on the other side than their labels say, or the
+            echoes have each other's names.
+    """
+    sides = exchanged_sides(labels)
+    if sides:
+        raise DataError(f"{scan.labels}: {sides}")
+    phases = exchanged_phases(images.in_phase, images.out_phase)
+    if phases:
+        names = " and ".join(str(path) for path in _inputs(scan).files.values())
+        raise DataError(
+            f"{names}: {phases}; exchange the names (nnU-Net: look at channel_names in "
+            "dataset.json)"
+        )

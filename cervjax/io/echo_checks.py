@@ -79,7 +79,7 @@ def check_pair(
     body = total > 0.1 * np.percentile(total, 99)
     if not body.any():
         return []
-    brighter = float(np.mean(out_phase[body] > in_phase[body]))
+    exchanged = exchanged_phases(in_phase, out_phase)
     low, p90, p98 = _ratios(in_phase, out_phase)
     whole = np.count_nonzero(body) >= FEWEST_VOXELS
     found = []
@@ -92,12 +92,8 @@ def check_pair(
             "tenth of the body: no pair of echoes (fat and water?)"
         )
         found.append(PairFault("do_not_use", reason))
-    elif brighter > EXCHANGED_FRACTION:
-        reason = (
-            "in-phase and out-of-phase are probably exchanged: out-of-phase is the "
-            f"brighter in {100 * brighter:.0f} % of the body"
-        )
-        found.append(PairFault("do_not_use", reason))
+    elif exchanged:
+        found.append(PairFault("do_not_use", exchanged))
     elif whole and p98 - low < LEAST_SPREAD:
         reason = (
             f"out-of-phase is in-phase times {p98:.2f} everywhere: one contrast in both"
@@ -107,6 +103,26 @@ def check_pair(
         surely = not WRONG_WATER_RATIO[0] <= p98 <= WRONG_WATER_RATIO[1]
         found.append(PairFault("do_not_use" if surely else "look", _scaled(p98)))
     return found
+
+
+def exchanged_phases(
+    in_phase: Real[np.ndarray, "x y z"], out_phase: Real[np.ndarray, "x y z"]
+) -> str:
+    """A reason if out-of-phase is the brighter nearly everywhere, or nothing.
+
+    Args:
+        in_phase: magnitudes, (x, y, z).
+        out_phase: of the same shape.
+    """
+    total = in_phase + out_phase
+    body = total > 0.1 * np.percentile(total, 99)
+    brighter = float(np.mean(out_phase[body] > in_phase[body])) if body.any() else 0.0
+    if brighter <= EXCHANGED_FRACTION:
+        return ""
+    return (
+        "in-phase and out-of-phase are probably exchanged: out-of-phase is the "
+        f"brighter in {100 * brighter:.0f} % of the body"
+    )
 
 
 def check_scales(sidecars: Mapping[str, Mapping]) -> list[PairFault]:

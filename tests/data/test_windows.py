@@ -4,6 +4,7 @@ import errno
 import itertools
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -422,7 +423,7 @@ def test_recipe_needs_landmarks(tmp_path):
         cached(tmp_path, Recipe())
 
 
-def test_warnings_are_said_each_time(tmp_path):
+def test_exchanged_sides_and_channels_end_it(tmp_path):
     """A scan drawn by MuscleMap's numbers, and one with its phases exchanged."""
     swapped = scene(0)
     swapped.labels[:] = np.array(
@@ -433,11 +434,11 @@ def test_warnings_are_said_each_time(tmp_path):
     save(tmp_path, "b", (out_phase, in_phase, labels))
     save(tmp_path, "c", scene(2))
     for _ in range(2):
-        said: list[str] = []
-        cached(tmp_path, log=said.append)
-        sides, phases = said
-        assert sides.startswith("a: left and right are exchanged in 7 of 7")
-        assert phases.startswith("b: in-phase and out-of-phase are probably exchanged")
+        with pytest.raises(ValueError, match="2 of 3 scan") as error:
+            cached(tmp_path)
+        _, sides, phases = str(error.value).splitlines()
+        assert re.match("a: .*a_dseg.*left and right are exchanged in 7 of 7", sides)
+        assert re.match("b: .*b_in.*are probably exchanged.*exchange the names", phases)
 
 
 def test_water_and_fat_are_read_only_where_needed(tmp_path):

@@ -70,6 +70,8 @@ def write_scans(folder: Path) -> None:
     content = {"channel_names": channels, "labels": named, "file_ending": ".nii.gz"}
     (folder / "dataset.json").write_text(json.dumps(content))
     values = [f"{m.label},{m.key}" for m in MUSCLES]
+    reviews = [f"sub-{i:04d},pass" for i in (1, 2)]
+    (folder / "review.csv").write_text("\n".join(["scan,review", *reviews]) + "\n")
     (folder / "labels.csv").write_text("\n".join(["value,name", *values]) + "\n")
 
 

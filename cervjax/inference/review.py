@@ -20,6 +20,7 @@ from cervjax.inference.results import FAILURES
 from cervjax.inference.review_images import slices_for_review
 from cervjax.inference.sidecar import paths, plain, sidecars
 from cervjax.io.dixon import read_scan
+from cervjax.io.filenames import ROLES
 from cervjax.io.files import sha256_of_file, write_atomically
 from cervjax.io.scans import Scan
 from cervjax.io.tables import read_rows
@@ -138,6 +139,7 @@ def _pictures(out: Path, content: dict[str, Any], count: int) -> dict[str, Any]:
     sources = {
         role: _where(Path(path), out, digests.get(role))
         for role, path in content["Sources"].items()
+        if role in ROLES  # of a given mask the side-car names the file, too
     }
     measured_on = content.get("FatWaterSource", "")
     measure_on = "scanner" if measured_on.startswith("scanner") else "echoes"

@@ -91,6 +91,12 @@ def test_scans_whose_images_are_gone_or_changed_have_no_pictures(results, tmp_pa
     assert data((tmp_path / "report.html").read_text("utf-8"), "pictures0") is None
 
 
+def test_given_masks_have_pictures_too(results, tmp_path):
+    line = ["measure", str(results.parent / "scans"), str(results), "-o", str(tmp_path)]
+    assert main(line) in (0, 1)
+    assert write_report(tmp_path) == (2, 0)
+
+
 def test_text_cannot_end_the_data(results, tmp_path):
     content = json.loads((results / "sub-1_dseg.json").read_text("utf-8"))
     content["Warnings"] = ["</script><b>"]

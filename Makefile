@@ -32,8 +32,10 @@ docs: .venv/ready  ## the site in site/; every link and spelling is checked
 	.venv/bin/codespell
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict
 
-bench: .venv/ready  ## seconds and memory of one scan of the paper's size
-	.venv/bin/python benchmarks/latency.py --shape 457 271 40
+bench: .venv/ready  ## every time in the README; PYTORCH=python-with-torch compares, too
+	.venv/bin/python benchmarks/latency.py --cohort 20
+	.venv/bin/python benchmarks/latency.py --random --cohort 20
+	.venv/bin/python benchmarks/network.py $(if $(PYTORCH),--pytorch $(PYTORCH))
 
 # Files are as old as the commit, so that everybody's build has the same bytes.
 wheel release: export SOURCE_DATE_EPOCH = \

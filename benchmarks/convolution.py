@@ -6,8 +6,6 @@ so that a busy machine hurts both; read the ratio rather than the times.
     python benchmarks/convolution.py --size 360 240 32 --gradients
 """
 
-import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from measured import Parser, Report, eighth, positive, ratio, timing
 
 from cervjax.model.convolution import convolve
 
@@ -64,8 +63,10 @@ def block(x: jax.Array, kernels: list, lowering: str) -> jax.Array:
     return parts[-1]
 
 
-def measure(runs: dict[str, Callable], args: tuple, repeats: int) -> dict[str, float]:
-    """Median seconds of each form."""
+def measure(
+    runs: dict[str, Callable], args: tuple, repeats: int
+) -> dict[str, list[float]]:
+    """Seconds of each form, which alternate."""
     jitted = {name: jax.jit(run) for name, run in runs.items()}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for i in range(repeats + 1):
@@ -74,15 +75,25 @@ def measure(runs: dict[str, Callable], args: tuple, repeats: int) -> dict[str, f
             jax.block_until_ready(run(*args))
             if i:  # the first call compiles
                 seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    return seconds
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, nargs=3, default=(360, 240, 32))
-    parser.add_argument("--repeats", type=int, default=3)
+    parser = Parser(__doc__)
+    parser.add_argument(
+        "--size",
+        type=eighth,
+        nargs=3,
+        default=(360, 240, 32),
+        metavar=("X", "Y", "Z"),
+        help="voxels of the network's input (default %(default)s)",
+    )
+    parser.add_argument("--repeats", type=positive, default=3, help="of each (3)")
     parser.add_argument("--gradients", action="store_true", help="backward pass too")
     flags = parser.parse_args()
+    report = Report(
+        flags, device=jax.devices()[0].device_kind, gradients=flags.gradients
+    )
     rows = []
     for name, divisor, c, o, k, stride in LAYERS:
         sizes = [n // divisor for n in flags.size]
@@ -100,15 +111,18 @@ def main() -> None:
         args = draw(1, *sizes, c), [0.05 * draw(3, 3, 3, *end) for end in ends]
         rows.append((name, work, measure(runs, args, flags.repeats)))
     for name, work, seconds in rows:
-        rates = {f"{f}_gflops": round(work / s / 1e9, 1) for f, s in seconds.items()}
-        times = {f"{f}_ms": round(s * 1e3, 2) for f, s in seconds.items()}
-        line = {"layer": name, "device": jax.devices()[0].device_kind, **times, **rates}
-        print(json.dumps(line))
-    print(f"\n{'layer':14}{'plain':>9}{'fast':>9}  GFLOP/s   times faster")
-    for name, work, seconds in rows:
-        plain, fast = seconds["plain"], seconds["fast"]
-        rates = f"{work / plain / 1e9:9.1f}{work / fast / 1e9:9.1f}"
-        print(f"{name:14}{rates}{plain / fast:19.1f}")
+        compared = ratio(seconds["plain"], seconds["fast"])
+        for form, times in seconds.items():
+            row = {"what": f"{name}, {form}", "shape": flags.size, **timing(times)}
+            rate = round(work / statistics.median(times) / 1e9, 1)
+            report.add({**row, "gflops": rate, **compared})
+    print(f"\n{'layer':14}{'plain':>9}{'fast':>9}  GFLOP/s   times faster (range)")
+    for plain, fast in zip(report.rows[::2], report.rows[1::2], strict=True):
+        rates = f"{plain['gflops']:9.1f}{fast['gflops']:9.1f}"
+        low, high = fast["ratio_range"]
+        name = plain["what"].removesuffix(", plain")
+        print(f"{name:14}{rates}{fast['ratio']:19.1f} ({low:.1f}-{high:.1f})")
+    report.end()
 
 
 if __name__ == "__main__":

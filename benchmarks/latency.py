@@ -1,33 +1,38 @@
 """Seconds and memory of the whole job, `infer.py`: cold, warm, and for many scans.
 
-    python benchmarks/latency.py --shape 457 271 40           # the paper's size
-    python benchmarks/latency.py --shape 320 192 60 --cohort 1 20
-    python benchmarks/latency.py --shape 180 160 20 --mixed --cold 0
+    python benchmarks/latency.py                     # a digital neck, 457x271x40 voxels
+    python benchmarks/latency.py --shape 320 192 60 --cohort 20
+    python benchmarks/latency.py --random --mode whole          # the paper's network
 
-Made-up scans and random weights, whose background is favoured so that some 5 % of
-the volume is muscle, as in a neck. "cold" is a new process of `infer.py`, from start to
-exit, with an empty and then with a warm compilation cache; "warm" is one scan in a
-process that has segmented one of that shape before; a cohort is as many in one call,
-overlapped. Stages are each scan's own seconds: overlapped ones add up to more than the
-whole. With --mixed every second scan has another shape, which shows the buckets. Prints
-one JSON line per measured thing and a table. NiftyNet's figures are not measured here:
-they are of the genuine program on another two-core server, beside ours for scale.
+The package's weights and the defaults of `infer.py`, on digital necks of the demo's
+protocol; with --shape on made-up ellipses of that many voxels. --random takes random
+weights of the paper's network on its grid, whose background is favoured so that some
+5 % of the volume is muscle. "cold" is a new process of `infer.py`, from start to exit,
+with an empty and then with a warm compilation cache; "warm" is one scan in a process
+that has segmented it before; a cohort is as many in one call, overlapped, of --people
+people. Stages are each scan's own seconds: overlapped ones add up to more than the
+whole. NiftyNet's figures are not measured here: they are of the genuine program on
+another two-core server, beside ours for scale.
 """
 
 import argparse
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from made_up import write_scans, write_untrained_weights
+from measured import Parser, Report, natural, positive, ratio, timing
 
 from cervjax.inference.memory import device_name
 from cervjax.inference.method import Method
@@ -36,7 +41,8 @@ from cervjax.inference.sidecar import paths
 from cervjax.inference.stages import STAGES
 from cervjax.io.pairing import find_scans
 from cervjax.io.scans import Scan
-from cervjax.model.weights import Weights, load_weights, save_weights
+from cervjax.model.weights import SHIPPED, Weights, load_weights, save_weights
+from cervjax.phantom.dataset import write_dataset
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 BACKGROUND_LOGIT = 18.0  # leaves about 5 % of the made-up scan to the muscles
@@ -46,66 +52,106 @@ INFER = Path(__file__).parents[1] / "infer.py"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", type=int, nargs=3, default=(457, 271, 40))
-    parser.add_argument("--spacing", type=float, nargs=3, default=(0.7, 0.7, 3.0))
-    parser.add_argument("--mode", choices=("whole", "sliding_window"), default="whole")
-    parser.add_argument("--cohort", type=int, nargs="+", default=(1,), metavar="N")
-    parser.add_argument("--repeats", type=int, default=5, help="of one warm scan")
-    parser.add_argument("--cold", type=int, default=3, help="new processes")
-    parser.add_argument("--mixed", action="store_true", help="two shapes")
+    parser = Parser(__doc__)
+    parser.add_argument(
+        "--shape",
+        type=positive,
+        nargs=3,
+        metavar=("X", "Y", "Z"),
+        help="voxels of made-up ellipses; by default digital necks, 457x271x40",
+    )
+    parser.add_argument(
+        "--spacing",
+        type=float,
+        nargs=3,
+        default=(0.7, 0.7, 3.0),
+        metavar=("X", "Y", "Z"),
+        help="of --shape, mm (default %(default)s)",
+    )
+    parser.add_argument("--random", action="store_true", help="random weights")
+    parser.add_argument(
+        "--mode", choices=("whole", "sliding_window"), help="default: the weights'"
+    )
+    parser.add_argument(
+        "--cohort",
+        type=positive,
+        nargs="*",
+        default=[],
+        metavar="N",
+        help="also as many scans in one call",
+    )
+    parser.add_argument(
+        "--people", type=positive, default=2, help="different ones of a cohort (2)"
+    )
+    parser.add_argument(
+        "--repeats", type=positive, default=5, help="of one warm scan (5)"
+    )
+    parser.add_argument(
+        "--cold",
+        type=natural,
+        default=3,
+        help="new processes with a warm cache, after one with an empty one (3)",
+    )
     flags = parser.parse_args()
-    rows = []
+    report = Report(flags, device=device_name(), shape=flags.shape or (457, 271, 40))
+    report.about["weights"] = "random" if flags.random else "the package's"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         scans = make_scans(folder / "scans", flags)
-        weights = make_weights(folder / "w.safetensors")
-        for i in range(flags.cold and flags.cold + 1):
-            rows.append(cold(folder, scans[0], flags.mode, "warm" if i else "empty"))
-        rows += warm(folder / "out", scans, weights, flags)
-    about = {"device": device_name(), "jax": jax.__version__, "mode": flags.mode}
-    about["shape"] = flags.shape
-    for row in rows:
-        print(json.dumps({**about, **row}), flush=True)
-    print_table(rows, tuple(flags.shape))
+        path = make_weights(folder / "w.safetensors") if flags.random else SHIPPED
+        again = [
+            cold(folder, scans[0], path, flags.mode, "warm" if i else "empty")
+            for i in range(flags.cold and flags.cold + 1)
+        ]
+        if again:
+            report.add(again[0])
+            report.add(again[-1] | timing([row["seconds"] for row in again[1:]]))
+        for row in warm(folder / "out", scans, load_weights(path), flags):
+            report.add(row)
+    print_table(report.rows, tuple(report.about["shape"]))
+    report.end()
 
 
 def make_scans(folder: Path, flags: argparse.Namespace) -> list[Scan]:
-    """As many as the largest cohort, at least two."""
-    shapes = [tuple(flags.shape)]
-    if flags.mixed:
-        shapes.append((flags.shape[0] - 24, *flags.shape[1:]))
-    count = max(2, *flags.cohort)
-    for i, shape in enumerate(shapes):
-        part = len(range(i, count, len(shapes)))
-        write_scans(folder / str(i), part, shape, tuple(flags.spacing))
-    return find_scans(folder)[0]
+    """As many as the largest cohort; people come again under other names."""
+    count = max([1, *flags.cohort])
+    people = min(flags.people, count)
+    if flags.shape:
+        write_scans(folder / "0", people, tuple(flags.shape), tuple(flags.spacing))
+    else:
+        write_dataset(folder / "0", people, seed=4_000, severity="clinical", workers=2)
+        shutil.rmtree(folder / "0" / "derivatives")
+    for i in range(1, -(-count // people)):
+        shutil.copytree(folder / "0", folder / str(i))
+    return find_scans(folder)[0][:count]
 
 
-def make_weights(path: Path) -> Weights:
+def make_weights(path: Path) -> Path:
     write_untrained_weights(path)
     random = load_weights(path)
     bias = np.zeros(15, np.float32)
     bias[0] = BACKGROUND_LOGIT
     params = {**random.variables["params"], "head_bias": bias}
     save_weights(path, {**random.variables, "params": params}, random.card)
-    return load_weights(path)
+    return path
 
 
-def cold(folder: Path, scan: Scan, mode: str, cache: str) -> dict:
-    """One new process of infer.py."""
+def cold(
+    folder: Path, scan: Scan, weights: Path, mode: str | None, cache: str
+) -> dict[str, Any]:
+    """One new process of infer.py, which gets no flag that is not needed."""
     out = folder / "cold"
-    files = [
-        "--in-phase",
-        scan.files["in_phase"],
-        "--out-phase",
-        scan.files["out_phase"],
-    ]
-    command = [sys.executable, INFER, *files, "-o", out, "--overwrite", "--mode", mode]
+    command = [sys.executable, INFER, "-o", out, "--overwrite"]
+    for role in ("in_phase", "out_phase"):
+        command += [f"--{role.replace('_', '-')}", scan.files[role]]
+    command += ["--weights", weights] if weights != SHIPPED else []
+    command += ["--mode", mode] if mode else []
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     start = time.perf_counter()
     process = subprocess.Popen(
-        [*map(str, command), "--weights", str(folder / "w.safetensors")],
-        env={**os.environ, "XDG_CACHE_HOME": str(folder / "cache")},
+        [*map(str, command)],
+        env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -124,7 +170,7 @@ def cold(folder: Path, scan: Scan, mode: str, cache: str) -> dict:
 
 def warm(
     out: Path, scans: list[Scan], weights: Weights, flags: argparse.Namespace
-) -> list[dict]:
+) -> Iterator[dict[str, Any]]:
     """One scan, several times, then cohorts, in this process."""
     out.mkdir()
     compilations = count_large_compilations()
@@ -138,47 +184,27 @@ def warm(
             raise SystemExit(f"infer failed: {failures[0].error}")
         return time.perf_counter() - start
 
-    def stages(some: list[Scan]) -> dict[str, float]:
+    def measured(what: str, some: list[Scan], seconds: list[float]) -> dict[str, Any]:
         side_cars = [json.loads(paths(out, s.name).sidecar.read_text()) for s in some]
-        return {
-            k: round(statistics.median(s["Seconds"][k] for s in side_cars), 3)
-            for k in side_cars[0]["Seconds"]
+        stages = {
+            name: round(statistics.median(s["Seconds"][name] for s in side_cars), 3)
+            for name in side_cars[0]["Seconds"]
+        }
+        row = {"what": what, **timing(seconds), "stages": stages}
+        compiled = [round(s, 1) for s in compilations]
+        return row | {
+            "compile_seconds": compiled,
+            "peak_gb": round(peak_memory_gb(), 2),
         }
 
-    timed(scans[:2])
-    rows, one = [], []
+    timed(scans[: flags.people])
+    one = [timed(scans[:1]) for _ in range(flags.repeats)]
+    yield measured("warm, one scan", scans[:1], one)
     for n in flags.cohort:
-        one += (few := [timed(scans[:1]) for _ in range(-(-flags.repeats // 2))])
-        alone = stages(scans[:1])
-        if n > 1:
-            each = timed(scans[:n]) / n
-            few += [timed(scans[:1]) for _ in range(flags.repeats // 2)]
-            rows.append(
-                {
-                    "what": f"{n} scans, each",
-                    "seconds": round(each, 2),
-                    "ratio_to_one": round(each / statistics.median(few), 3),
-                    "stages": stages(scans[:n]),
-                    "scans_per_hour": round(3600 / each),
-                }
-            )
-    while len(one) < flags.repeats:
-        one.append(timed(scans[:1]))
-    rows.insert(
-        0,
-        {
-            "what": "warm, one scan",
-            "seconds": round(statistics.median(one), 2),
-            "range": [round(min(one), 2), round(max(one), 2)],
-            "stages": alone,
-        },
-    )
-    rows[-1] |= {
-        "compilations": len(compilations),
-        "compile_seconds": [round(s, 1) for s in compilations],
-        "peak_gb": round(peak_memory_gb(), 2),
-    }
-    return rows
+        before, each, after = timed(scans[:1]), timed(scans[:n]) / n, timed(scans[:1])
+        row = measured(f"{n} scans, each", scans[:n], [each])
+        row |= ratio([each, each], [before, after])
+        yield row | {"scans_per_hour": round(3600 / each)}
 
 
 def count_large_compilations() -> list[float]:
@@ -206,9 +232,8 @@ def print_table(rows: list[dict], shape: tuple[int, ...]) -> None:
         f"\n{'':24}{'seconds':>9}" + "".join(f"{n:>11}" for n in names) + "   peak GB"
     )
     for row in rows:
-        stages = "".join(f"{row['stages'][n]:11.2f}" for n in names)
-        peak = f"{row['peak_gb']:10.2f}" if "peak_gb" in row else ""
-        print(f"{row['what']:24}{row['seconds']:9.2f}{stages}{peak}")
+        stages = "".join(f"{row['stages'].get(n, 0):11.2f}" for n in names)
+        print(f"{row['what']:24}{row['seconds']:9.2f}{stages}{row['peak_gb']:10.2f}")
     if shape in NIFTYNET_SECONDS:
         low, high = NIFTYNET_SECONDS[shape]
         print(

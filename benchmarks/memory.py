@@ -12,14 +12,13 @@ compiler merges what is computed twice, so recomputation lowers "kept" and not "
 Prints one JSON line per combination, and the batch whose peak fits 16, 24 and 80 GB.
 """
 
-import argparse
-import json
 import time
 from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import unflatten_dict
+from measured import Parser, Report, eighth, positive
 from network import train_step
 
 from cervjax.model.dense_vnet import DenseVNet, Remat
@@ -31,14 +30,42 @@ USABLE = 0.9  # of a card's memory; the rest is the runtime's
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", type=int, nargs=3, default=(360, 240, 32))
-    parser.add_argument("--batches", type=int, nargs=2, default=(1, 3))
-    parser.add_argument("--remat", nargs="+", default=get_args(Remat))
-    parser.add_argument("--dtype", nargs="+", default=("float32", "bfloat16"))
-    parser.add_argument("--lowering", default="plain", choices=("plain", "auto"))
+    parser = Parser(__doc__)
+    parser.add_argument(
+        "--shape",
+        type=eighth,
+        nargs=3,
+        default=(360, 240, 32),
+        metavar=("X", "Y", "Z"),
+        help="voxels of a window (default %(default)s)",
+    )
+    parser.add_argument(
+        "--batches", type=positive, nargs=2, default=(1, 3), help="two sizes (1 3)"
+    )
+    parser.add_argument(
+        "--remat",
+        nargs="+",
+        choices=get_args(Remat),
+        default=get_args(Remat),
+        help="what is computed again (all in turn)",
+    )
+    parser.add_argument(
+        "--dtype",
+        nargs="+",
+        choices=("float32", "bfloat16"),
+        default=("float32", "bfloat16"),
+        help="of activations (both in turn)",
+    )
+    parser.add_argument(
+        "--lowering",
+        default="plain",
+        choices=("plain", "auto"),
+        help="of convolutions: that of accelerators (plain), or the device's",
+    )
     flags = parser.parse_args()
-    rows = []
+    if flags.batches[0] == flags.batches[1]:
+        parser.error(f"--batches must be two sizes, not {flags.batches[0]} twice")
+    report = Report(flags, device=jax.devices()[0].device_kind, shape=flags.shape)
     for dtype in flags.dtype:
         for remat in flags.remat:
             options = {"dtype": jnp.dtype(dtype), "remat": remat}
@@ -47,26 +74,26 @@ def main() -> None:
             small, large = (peak_gb(flags.shape, b, options) for b in flags.batches)
             each = (large - small) / (flags.batches[1] - flags.batches[0])
             fixed = small - each * flags.batches[0]
-            row = {"dtype": dtype, "remat": remat, "lowering": flags.lowering}
-            row |= {"device": jax.devices()[0].device_kind, "shape": flags.shape}
+            row = {"what": f"memory, {dtype}, {remat}", "lowering": flags.lowering}
+            row |= {"dtype": dtype, "remat": remat}
             row["kept_gb_each"] = round(kept_gb(flags.shape, options), 3)
             row |= {"peak_gb_each": round(each, 3), "peak_gb_fixed": round(fixed, 3)}
             row |= {
                 f"batch_{gb}_gb": int((USABLE * gb - fixed) / each) for gb in CARDS_GB
             }
             row["seconds_to_compile"] = round(time.perf_counter() - start)
-            print(json.dumps(row), flush=True)
-            rows.append(row)
+            report.add(row)
     print(
         f"\n{'dtype':10}{'recomputed':12}{'GB each':>9}  largest batch in"
         + "".join(f"{gb:>5} GB" for gb in CARDS_GB)
     )
-    for r in rows:
+    for r in report.rows:
         fits = "".join(f"{r[f'batch_{gb}_gb']:8}" for gb in CARDS_GB)
         print(
             f"{r['dtype']:10}{r['remat']:12}{r['kept_gb_each']:9.2f}"
             f"{r['peak_gb_each']:9.2f}{'':18}{fits}"
         )
+    report.end()
 
 
 def kept_gb(shape: tuple[int, ...], options: dict[str, Any]) -> float:

@@ -21,6 +21,7 @@ import json
 import math
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -28,7 +29,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs room
 
@@ -37,9 +38,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax.traverse_util import unflatten_dict
+from measured import Parser, Report, eighth, positive, ratio, timing
 
 from cervjax.inference.decode import upsampled_labels
-from cervjax.model.dense_vnet import DenseVNet
+from cervjax.model.dense_vnet import DenseVNet, Remat
 from cervjax.model.weights import expected_shapes
 from cervjax.training.losses import dice, overlap_upsampled
 
@@ -269,16 +271,17 @@ def summary(name: str, runs: list[dict], gflop: float, machine: float) -> dict:
     seconds = [run["seconds"][0] for run in runs]
     middle = statistics.median(seconds)
     return {
-        "name": name,
-        "median_s": round(middle, 4),
-        "range_s": [round(min(seconds), 4), round(max(seconds), 4)],
+        "what": name,
+        **timing(seconds),
         "gflops": round(gflop / middle, 1),
         "share_of_products": round(gflop / middle / machine, 3),
     }
 
 
-def compare(flags: argparse.Namespace, what: str, folder: Path) -> tuple[list, float]:
-    """Measures one thing; returns the table's rows and the largest difference."""
+def compare(
+    flags: argparse.Namespace, what: str, folder: Path, report: Report
+) -> float:
+    """Measures one thing; returns the largest difference of the outputs."""
     batch = flags.batch * (jax.device_count() if what == "step" else 1)
     data = draw(folder, flags.shape, batch)
     gflop = network_gflop(flags.shape, batch) * (3 if what == "step" else 1)
@@ -301,12 +304,13 @@ def compare(flags: argparse.Namespace, what: str, folder: Path) -> tuple[list, f
             runs[name].append(call())
         rates += products.gflops(-(-10 // flags.repeats))
     machine = statistics.median(rates)
-    rows, difference = [], 0.0
+    difference = 0.0
+    about = {"device": jax.devices()[0].device_kind, "devices": jax.device_count()}
+    about |= {"dtype": flags.dtype, "batch": batch, "shape": flags.shape}
+    about |= {"products_gflops": round(machine, 1), "gflop": round(gflop, 1)}
     for name, (first, *rest) in runs.items():
-        row = summary(name, rest, gflop, machine)
-        pairs = zip(runs["ours"][1:], rest, strict=True)
-        ratios = [o["seconds"][0] / r["seconds"][0] for o, r in pairs]
-        row["ratio"] = round(statistics.median(ratios), 3)
+        row = summary(f"{what}, {name}", rest, gflop, machine)
+        row |= ratio(*([r["seconds"][0] for r in v] for v in (runs["ours"][1:], rest)))
         if name in ours:
             row["compile_s"] = round(ours[name].compile_seconds, 1)
             row["compiled_gb"] = round(ours[name].compiled_gb(), 3)
@@ -317,18 +321,13 @@ def compare(flags: argparse.Namespace, what: str, folder: Path) -> tuple[list, f
             row["first_loss"] = first["losses"][0]
             reference = runs["ours"][0]["losses"][0]
             difference = max(difference, abs(row["first_loss"] - reference))
-        rows.append({"what": what, "gflop": round(gflop, 1), **row})
+        report.add({**about, **row})
     if torch:
         with torch:
             if what == "forward":
                 difference = compare_outputs(torch, data, flags.dtype)
-    about = {"device": jax.devices()[0].device_kind, "devices": jax.device_count()}
-    about |= {"jax": jax.__version__, "dtype": flags.dtype, "batch": batch}
-    about |= {"shape": flags.shape, "products_gflops": round(machine, 1)}
-    for row in rows:
-        print(json.dumps({**about, **row}), flush=True)
     print(json.dumps({"what": what, "largest_difference": difference}), flush=True)
-    return rows, difference
+    return difference
 
 
 def peak_gb() -> float:
@@ -345,33 +344,56 @@ def physical_cores() -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     whats = ("forward", "step")
-    parser.add_argument("--what", nargs="+", choices=whats, default=["forward"])
-    parser.add_argument("--shape", type=int, nargs=3, default=(360, 240, 32))
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument(
+        "--what", nargs="+", choices=whats, default=["forward"], help="(forward)"
+    )
+    parser.add_argument(
+        "--shape",
+        type=eighth,
+        nargs=3,
+        default=(360, 240, 32),
+        metavar=("X", "Y", "Z"),
+        help="voxels of a window (default %(default)s)",
+    )
+    parser.add_argument("--batch", type=positive, default=1, help="windows (1)")
+    parser.add_argument("--repeats", type=positive, default=5, help="of each (5)")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of activations (float32)",
+    )
     parser.add_argument("--pytorch", help="a Python that has torch")
     parser.add_argument("--forms", nargs="+", default=FORMS, help="of PyTorch, to try")
-    parser.add_argument("--threads", type=int, default=physical_cores())
+    parser.add_argument(
+        "--threads", type=positive, default=physical_cores(), help="of PyTorch"
+    )
     parser.add_argument("--plain", action="store_true", help="textbook convolution too")
-    parser.add_argument("--remat", default="nothing", help="see DenseVNet")
+    parser.add_argument(
+        "--remat",
+        choices=get_args(Remat),
+        default="nothing",
+        help="what a step computes again (nothing)",
+    )
     parser.add_argument("--verbose", action="store_true", help="PyTorch's messages")
     flags = parser.parse_args()
-    table, worst = [], 0.0
+    if flags.pytorch and not shutil.which(flags.pytorch):
+        parser.error(f"--pytorch {flags.pytorch}: no such program")
+    report, worst = Report(flags), 0.0
     with tempfile.TemporaryDirectory() as folder:
         for what in flags.what:
-            rows, difference = compare(flags, what, Path(folder))
-            table += rows
-            worst = max(worst, difference)
+            worst = max(worst, compare(flags, what, Path(folder), report))
     heads = ("seconds", "min", "max", "GFLOP/s", "of dot", "ours/this", "peak GB")
-    print(f"\n{'':20}" + "".join(f"{head:>10}" for head in heads))
-    for r in table:
-        values = r["median_s"], *r["range_s"], r["gflops"], r["share_of_products"]
+    print(f"\n{'':20}" + "".join(f"{head:>10}" for head in heads) + "   range of ratio")
+    for r in report.rows:
+        values = r["seconds"], *r["range"], r["gflops"], r["share_of_products"]
         values = *values, r["ratio"], r["peak_gb"]
-        name = f"{r['what']}, {r['name']}"
-        print(f"{name:20}" + "".join(f"{value:10.3f}" for value in values))
+        low, high = r["ratio_range"]
+        cells = "".join(f"{value:10.3f}" for value in values)
+        print(f"{r['what']:20}{cells}   {low:.3f}-{high:.3f}")
+    report.end()
     if worst > TOLERANCE and flags.dtype == "float32":
         sys.exit(f"outputs differ by {worst:.1e}, more than {TOLERANCE:.0e}")
 

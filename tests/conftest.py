@@ -118,7 +118,7 @@ def optimised() -> Iterator[None]:
 @pytest.fixture
 def no_pictures(monkeypatch):
     """An empty file for the picture of a scan, which takes longer than the scan."""
-    home = "cervjax.inference.result"
+    home = "cervjax.figures.quality"
     monkeypatch.setattr(f"{home}.qc_figure", lambda *args, **options: None)
     monkeypatch.setattr(f"{home}.save_png", lambda figure, path: path.touch())
 

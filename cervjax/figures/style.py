@@ -82,8 +82,13 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: float = DPI) -> None:
     if kind not in about:
         raise ValueError(f"{path}: a figure is written as .png or .pdf")
 
+    # Level 6, the default, takes three times as long as 3 and spares 1 %.
+    packed: dict[str, Any] = {}
+    if kind == "png":
+        packed["pil_kwargs"] = {"compress_level": 3}
+
     def write(part: Path) -> None:
-        figure.savefig(part, format=kind, dpi=dpi, metadata=about[kind])
+        figure.savefig(part, format=kind, dpi=dpi, metadata=about[kind], **packed)
 
     with rc_context({"pdf.fonttype": 42}):
         write_atomically(path, write)

@@ -14,7 +14,7 @@ from cervjax.inference.levels import levels_line
 from cervjax.inference.measured import Segmented, measured
 from cervjax.inference.method import Method
 from cervjax.inference.origin import Origin
-from cervjax.inference.result import Result, Source
+from cervjax.inference.result import Result, Source, pictures
 from cervjax.inference.segment import prepare_images, segment_prepared
 from cervjax.inference.stages import Stopwatch
 from cervjax.inference.types import Size
@@ -118,6 +118,7 @@ def segment_scans(
             files = "; ".join(map(str, p.files))
             fail(Failure(p.scan, files, f"{p.message}; {p.hint}"))
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+            writer.submit(pictures)  # comes while the network is compiled
             read = _overlapped(reader, _caught(work.read, full), scans)
             drawn = map(_caught(work.draw, full), read)
             written = _overlapped(writer, _caught(work.write, full), drawn)

@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from cervjax.about import NOTICE, __version__
-from cervjax.figures.quality import qc_figure, save_png
 from cervjax.inference import results, sidecar, standing
 from cervjax.inference.levels import Level, levels_found
 from cervjax.inference.origin import Origin, versions
@@ -159,7 +158,7 @@ class Result:
             digests[files.labels.name] = sha256_of_file(files.labels)
         elif self.origin.mask_source == standing.EDITED:
             digests[files.labels.name] = sha256_of_file(files.labels)
-        save_png(self.figure(), files.qc)
+        pictures().save_png(self.figure(), files.qc)
         digests[files.qc.name] = sha256_of_file(files.qc)
         if "maps" in extras:
             write_maps(out, self.source.name, self.images)
@@ -174,7 +173,7 @@ class Result:
 
     def figure(self):
         """The picture to check the labels by, a matplotlib figure."""
-        return qc_figure(
+        return pictures().qc_figure(
             self.images.fat_water.water,
             self.segmentation.labels,
             spacing_mm=self.images.grid.spacing_mm,
@@ -223,6 +222,13 @@ class Result:
             + "<table><tr><th>muscle</th><th>MFI (%)</th><th>volume (ml)</th></tr>"
             + f"{rows}</table>"
         )
+
+
+def pictures() -> Any:
+    """The module that draws, imported late: matplotlib takes a second to come."""
+    from cervjax.figures import quality
+
+    return quality
 
 
 def as_table(rows: Rows) -> Any:

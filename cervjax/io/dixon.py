@@ -1,6 +1,7 @@
 """The images of one scan, read and checked: in-phase, out-of-phase, fat and water."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -74,7 +75,9 @@ def read_scan(scan: Scan, *, measure_on: Measured = "echoes") -> DixonImages:
     Raises:
         NiftiError: a file cannot be used, or the files do not share a grid.
     """
-    files = {role: read_nifti(path) for role, path in scan.files.items()}
+    with ThreadPoolExecutor() as pool:  # unpacking gzip frees the lock
+        read = list(pool.map(read_nifti, scan.files.values()))
+    files = dict(zip(scan.files, read, strict=True))
     sidecars = read_sidecars(scan.files)
     return dixon_images(files, measure_on=measure_on, sidecars=sidecars)
 

@@ -32,6 +32,9 @@ _MOST_SHARED = 0.67
 """Of the shorter one's slices: muscles that share more are drawn in full length."""
 
 
+_LEAST_SEEN_MM = 20
+
+
 class Place(NamedTuple):
     """Where a muscle is.
 
@@ -108,3 +111,34 @@ def _share_slices(a: Place, b: Place) -> bool:
     shared = np.count_nonzero(a.slices & b.slices)
     shorter = min(np.count_nonzero(a.slices), np.count_nonzero(b.slices))
     return bool(shared > _MOST_SHARED * shorter)
+
+
+def scm_slope(
+    labels: Integer[np.ndarray, "x y z"], spacing_mm: tuple[float, float, float]
+) -> float:
+    """How far the sternocleidomastoids come forwards per millimetre upwards.
+
+    From the mastoid down to the sternum they come forwards before the deep muscles (LC
+    and MFSS): -0.5 to -0.9 in 27 digital necks, -0.9 to -1.5 in three real ones. A
+    scan that is stored upside down turns the sign, whatever finds its muscles.
+
+    Returns:
+        The mean of both sides; NaN where less than 20 mm of them can be seen.
+    """
+    deep = [m.label for m in MUSCLES if m.abbreviation in ("LC", "MFSS")]
+    slopes = []
+    for m in MUSCLES:
+        if m.abbreviation != "SCM":
+            continue
+        height, ahead = [], []
+        for z in range(labels.shape[2]):
+            own, others = (
+                np.nonzero(np.isin(labels[..., z], kinds))[1]
+                for kinds in ([m.label], deep)
+            )
+            if own.size and others.size:
+                height.append(z * spacing_mm[2])
+                ahead.append((own.mean() - others.mean()) * spacing_mm[1])
+        if len(height) > 2 and height[-1] - height[0] >= _LEAST_SEEN_MM:
+            slopes.append(np.polyfit(height, ahead, 1)[0])
+    return float(np.mean(slopes)) if slopes else float("nan")

@@ -14,7 +14,7 @@ from scipy.ndimage import find_objects, label, uniform_filter
 from cervjax.anatomy import LEFT_RIGHT_PERMUTATION, MUSCLES, NUM_CLASSES, Muscle
 from cervjax.io.dixon import DixonImages
 from cervjax.measurement.limits import AREA_MM2, FEWEST, MOST
-from cervjax.measurement.places import places_of, share_in_place
+from cervjax.measurement.places import places_of, scm_slope, share_in_place
 
 Use = Literal["use", "look", "do_not_use"]
 Reason = tuple[Use, str]
@@ -70,6 +70,8 @@ def judge_muscles(
     """
     of_all = [*scan.reasons, *_of_images(images), *_of_scale(labels, images)]
     of_all += _of_places(labels, full_length=scan.full_length)
+    slope = scm_slope(labels, images.grid.spacing_mm)
+    of_all += _above("scm_slope", slope, "necks do not look so: stored upside down?")
     signal = _median_signal(labels, images)
     crossed = _crossed(labels)
     boxes = find_objects(labels.astype(np.int32), max_label=len(MUSCLES))

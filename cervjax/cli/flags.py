@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import re
 import secrets
 import sys
 from collections.abc import Callable, Iterator
@@ -49,6 +50,16 @@ def add_scan_flags(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{role}", type=Path, metavar="FILE", help=f"one scan's {role} image"
         )
+
+
+def shard(text: str) -> tuple[int, int]:
+    """The part of a cohort that a job does: "3/100"."""
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise argparse.ArgumentTypeError(
+            f"must be PART/PARTS, from 1/PARTS to PARTS/PARTS, got {text}"
+        )
+    return int(match[1]), int(match[2])
 
 
 def scans_of(args: argparse.Namespace) -> tuple[list[Scan], list[Problem], Path]:

@@ -16,6 +16,7 @@ from cervjax.cli.flags import (
     extras_of,
     positive,
     scans_of,
+    shard,
     use_device,
 )
 from cervjax.io.pairing import pairing_table
@@ -93,6 +94,14 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     add_dicom_flags(parser)
     parser.add_argument("-o", "--output", type=Path, help="folder for the results")
     parser.add_argument(
+        "--shard",
+        type=shard,
+        default=(1, 1),
+        metavar="PART/PARTS",
+        help="only a part of the scans, as 3/100: every hundredth from the third; jobs "
+        "may share a results folder",
+    )
+    parser.add_argument(
         "--weights",
         type=Path,
         help="file, work directory or checkpoint (default: the package's own)",
@@ -160,6 +169,8 @@ def run(args: argparse.Namespace) -> int:
     if is_dicom(args.scans or args.input):
         return _run_on_dicom(args)
     scans, problems, root = scans_of(args)
+    part, parts = args.shard
+    scans, problems = scans[part - 1 :: parts], problems[part - 1 :: parts]
     if args.dry_run:
         print(pairing_table(scans, problems, root))
         if args.csv:

@@ -34,6 +34,7 @@ from cervjax.cli import (
     protocol,
     reference,
     report,
+    tables,
     train,
 )
 from cervjax.cli.flags import INTERRUPTED, NOT_STARTED, extra_with
@@ -41,6 +42,7 @@ from cervjax.cli.flags import INTERRUPTED, NOT_STARTED, extra_with
 COMMANDS = {
     "infer": infer,
     "measure": measure,
+    "tables": tables,
     "report": report,
     "evaluate": evaluate,
     "cohort": cohort,

@@ -105,7 +105,7 @@ def measure_scans(
     finally:
         failed = {failure.scan for failure in failures}
         results.write_tables(out, how.identity({}), without=failed)
-        results.write_failures(out, [failure.row() for failure in failures])
+        results.write_failures(out, [failure.row() for failure in failures], names)
     return failures
 
 

@@ -134,7 +134,7 @@ def segment_scans(
     finally:
         failed = {failure.scan for failure in failures}
         results.write_tables(out, shared, without=failed)
-        results.write_failures(out, [failure.row() for failure in failures])
+        results.write_failures(out, [failure.row() for failure in failures], names)
     return failures
 
 

@@ -6,13 +6,20 @@ cervjax.
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cervjax.anatomy import itksnap_labels, slicer_colors
-from cervjax.inference.sidecar import Identity, ResultError, differences, sidecars
+from cervjax.inference.sidecar import (
+    Identity,
+    ResultError,
+    differences,
+    paths,
+    sidecars,
+)
 from cervjax.io.files import write_atomically
+from cervjax.io.lock import alone_in
 from cervjax.io.tables import read_rows, write_rows
 from cervjax.measurement.dictionary import as_bids
 
@@ -21,6 +28,7 @@ SLICES = "measurements_slices.csv"
 LEVELS = "measurements_levels.csv"
 HISTOGRAM = "measurements_histogram.csv"
 FAILURES = "failures.csv"
+_FAILURE = ["scan", "files", "error"]
 DICTIONARY = "measurements.json"
 """What each column of the tables means."""
 
@@ -55,18 +63,68 @@ def check_folder(out: Path, identity: Identity, replaced: Collection[str] = ()) 
 def write_tables(out: Path, identity: Identity, without: Collection[str] = ()) -> None:
     """Rebuilds the tables from all complete results in the folder, and describes them.
 
+    One process at a time, so that of several runs the last one's tables have all.
+
     Args:
         out: the folder.
         identity: only results of these weights, settings and version are taken.
         without: scans that have failed.
     """
-    found = [
-        content
-        for content in sidecars(out)
-        if differences(content, identity) <= {"inputs"}
-        and "Failed" not in content
-        and content["Scan"] not in without
-    ]
+    with alone_in(out, wait=True):
+        found = [
+            content
+            for content in sidecars(out)
+            if differences(content, identity) <= {"inputs"}
+            and "Failed" not in content
+            and content["Scan"] not in without
+        ]
+        _write(out, found)
+
+
+def join_tables(folders: Sequence[Path], out: Path) -> int:
+    """Writes the tables of several results folders as one; also failures.
+
+    Args:
+        folders: of results, or one that is ``out`` itself.
+        out: folder of the tables; must exist.
+
+    Returns:
+        The number of scans.
+
+    Raises:
+        ResultError: a folder has no results, they were made in different ways, or a
+            scan is in two folders.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    failures: list[Mapping[str, str]] = []
+    for folder in folders:
+        own = [c for c in sidecars(folder) if "Failed" not in c]
+        failures += _failures(folder)
+        if not own and not (folder / FAILURES).is_file():
+            raise ResultError(f"{folder}: no results of cervjax there")
+        for content in own:
+            name = content["Scan"]
+            if name in found:
+                raise ResultError(f"{folder}: {name} is in another folder, too")
+            found[name] = content
+            first = next(iter(found))
+            if _way(found[first]) != _way(content):
+                raise ResultError(
+                    f"{folder}: {name} was made with other weights, settings or "
+                    f"version than {first}; one table must not mix them"
+                )
+    with alone_in(out, wait=True):
+        _write(out, [found[name] for name in sorted(found)])
+        left = [row for row in failures if row["scan"] not in found]
+        write_rows(out / FAILURES, left, _FAILURE)
+    return len(found)
+
+
+def _way(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in content["Identity"].items() if k != "inputs_sha256"}
+
+
+def _write(out: Path, found: Sequence[Mapping[str, Any]]) -> None:
     write_rows(out / MEASUREMENTS, (r for s in found for r in s["Measurements"]))
     write_rows(out / SLICES, (r for s in found for r in s["SliceMeasurements"]))
     for name, key in ((LEVELS, "LevelMeasurements"), (HISTOGRAM, "Histogram")):
@@ -117,9 +175,33 @@ def verdicts(out: Path, names: Collection[str]) -> Verdicts:
     return Verdicts(len(rows), found.count("look"), found.count("do_not_use"), unusable)
 
 
-def write_failures(out: Path, failures: Iterable[Mapping[str, str]]) -> None:
-    """Writes the scans of this run that have no result; a header if there are none."""
-    write_rows(out / FAILURES, failures, ["scan", "files", "error"])
+def write_failures(
+    out: Path, failures: Iterable[Mapping[str, str]], names: Collection[str] = ()
+) -> None:
+    """Writes the scans that have no result; a header if there are none.
+
+    Args:
+        out: folder.
+        failures: of this run.
+        names: of all scans of this run. Failures of others, of runs beside it, stay as
+            long as their files are there and they have no result.
+    """
+    with alone_in(out, wait=True):
+        others = [
+            row
+            for row in _failures(out)
+            if row["scan"] not in names
+            and not paths(out, row["scan"]).sidecar.exists()
+            and any(Path(f).exists() for f in row["files"].split("; ") if f)
+        ]
+        write_rows(out / FAILURES, [*others, *failures], _FAILURE)
+
+
+def _failures(out: Path) -> list[dict[str, str]]:
+    try:
+        return [row for _, row in read_rows(out / FAILURES, required=_FAILURE)]
+    except (OSError, ValueError):
+        return []
 
 
 def write_label_tables(out: Path) -> None:

@@ -285,3 +285,24 @@ def test_any_name_can_be_printed(tmp_path, encoding):
     )
     assert run.returncode == 0, run.stderr
     assert b"3 scan(s), 0 problem(s)" in run.stdout
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 5])
+def test_shards_are_all_scans_once(tmp_path, capsys, parts):
+    for name in "abc":
+        for role in ("IN", "OPP"):
+            (tmp_path / f"{name}_{role}.nii").touch()
+    seen = []
+    for part in range(1, parts + 1):
+        run = ["infer", str(tmp_path), "--dry-run", "--shard", f"{part}/{parts}"]
+        main([*run, "--csv", str(tmp_path / f"{part}.csv")])
+        lines = (tmp_path / f"{part}.csv").read_text().splitlines()[1:]
+        seen += [line.split(",")[0] for line in lines]
+    assert sorted(seen) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "3", "1/0", "a/b", "-1/3", "1/3/5"])
+def test_a_shard_that_is_none_is_refused(tmp_path, capsys, text):
+    with pytest.raises(SystemExit):
+        main(["infer", str(tmp_path), f"--shard={text}"])
+    assert "PART/PARTS" in capsys.readouterr().err

@@ -252,6 +252,50 @@ def test_a_damaged_or_edited_mask_does_not_count_as_done(run, tmp_path):
     assert mask.read_bytes() == content
 
 
+def test_two_runs_into_one_folder_keep_each_others_failures(run, tmp_path):
+    """Until these have a result, or are gone."""
+    for name in "ab":
+        (tmp_path / "in" / f"{name}_outphase.nii.gz").rename(tmp_path / f"{name}.gz")
+        save_nifti(
+            tmp_path / "in" / f"{name}_outphase.nii.gz", np.ones((3, 3, 3)), np.eye(4)
+        )
+    failed = tmp_path / "out" / "failures.csv"
+    for name in "ab":
+        run(only=name)
+    assert [row["scan"] for row in table(failed)] == ["a", "b"]
+    (tmp_path / "a.gz").rename(tmp_path / "in" / "a_outphase.nii.gz")
+    run(only="a")
+    assert [row["scan"] for row in table(failed)] == ["b"]
+    for path in (tmp_path / "in").glob("b_*"):
+        path.unlink()
+    run(only="a")
+    assert table(failed) == []
+
+
+def test_tables_of_parts_are_those_of_the_whole(run, tmp_path, capsys):
+    run()
+    whole = {name: (tmp_path / "out" / name).read_bytes() for name in TABLES}
+    for name in "ab":
+        part = tmp_path / name
+        part.mkdir()
+        for path in (tmp_path / "out").glob(f"{name}_*"):
+            path.rename(part / path.name)
+        (tmp_path / "out" / results.MEASUREMENTS).unlink(missing_ok=True)
+    parts = [str(tmp_path / name) for name in "ba"]
+    assert main(["tables", *parts]) == 2 and "-o OUT" in capsys.readouterr().err
+    assert main(["tables", *parts, "-o", str(tmp_path / "joined")]) == 0
+    for name, content in whole.items():
+        assert (tmp_path / "joined" / name).read_bytes() == content
+    assert main(["tables", parts[0], parts[0], "-o", str(tmp_path / "x")]) == 2
+    assert "in another folder, too" in capsys.readouterr().err
+    path = tmp_path / "b" / "b_dseg.json"
+    path.write_text(path.read_text().replace("1" * 64, "2" * 64))
+    assert main(["tables", *parts, "-o", str(tmp_path / "x")]) == 2
+    assert "other weights, settings or version" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main(["tables", str(tmp_path / "empty")]) == 2
+
+
 @pytest.mark.parametrize("flag", ["--debug", "--quiet"])
 def test_debug_shows_where_a_scan_failed(
     run, tmp_path, threshold_weights, monkeypatch, capsys, flag

@@ -57,6 +57,8 @@ def write_scans(folder: Path) -> None:
     (folder / "participants.tsv").write_text("\n".join(people) + "\n")
     shutil.copytree(folder / "masks", folder / "reference")
     shutil.copytree(folder / "scans", folder / "nifti")
+    shutil.copytree(folder / "scans", folder / "own")
+    shutil.copytree(folder / "masks", folder / "own", dirs_exist_ok=True)
     images, drawn = folder / "imagesTr", folder / "labelsTr"
     for i, role in enumerate(("inphase", "outphase")):
         first = folder / f"scans/sub-0001_{role}.nii.gz"
@@ -94,7 +96,15 @@ def oracle(monkeypatch, no_pictures, threshold_weights):
 def is_run(words: list[str]) -> bool:
     """Whether a command can be run here."""
     line = " ".join(words)
-    elsewhere = ("models/", "export/", "$", "musclemap", "necks/", "--print-completion")
+    elsewhere = (
+        "models/",
+        "export/",
+        "kept/",
+        "$",
+        "musclemap",
+        "necks/",
+        "--print-completion",
+    )
     return words[0] not in LEFT_OUT and not any(e in line for e in elsewhere)
 
 

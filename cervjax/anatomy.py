@@ -102,6 +102,15 @@ def itksnap_labels() -> str:
     return "\n".join(rows) + "\n"
 
 
+def fsleyes_lut() -> str:
+    """The label table as a lookup table of FSLeyes (``.lut``): value, r g b, name."""
+    rows = [
+        " ".join([str(m.label), *(f"{c / 255:.5f}" for c in m.color_rgb), m.key])
+        for m in MUSCLES
+    ]
+    return "\n".join(rows) + "\n"
+
+
 def slicer_colors() -> str:
     """The label table as a 3D Slicer color table (``.ctbl``)."""
     rows = ["# Color table file: value name r g b alpha", "0 background 0 0 0 0"]

@@ -10,6 +10,7 @@ from cervjax.anatomy import (
     LEVEL_CLASSES,
     MUSCLES,
     NUM_CLASSES,
+    fsleyes_lut,
     itksnap_labels,
     slicer_colors,
 )
@@ -93,3 +94,10 @@ def test_slicer_colors_read_back():
         assert int(value) == muscle.label
         assert name == f"{muscle.name} {muscle.side}".replace(" ", "_")
         assert (int(r), int(g), int(b), int(alpha)) == (*muscle.color_rgb, 255)
+
+
+def test_fsleyes_reads_value_colour_and_name():
+    rows = [line.split(" ") for line in fsleyes_lut().splitlines()]
+    assert [(int(r[0]), r[4]) for r in rows] == [(m.label, m.key) for m in MUSCLES]
+    colours = [tuple(round(255 * float(v)) for v in r[1:4]) for r in rows]
+    assert colours == [m.color_rgb for m in MUSCLES]

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cervjax.cli.flags import OK
+from cervjax.cli.flags import OK, add_lists
 
 HELP = "statistics of a cohort, as in the paper"
 
@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take measurements with the verdict do_not_use, too",
     )
+    add_lists(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,5 +63,7 @@ def run(args: argparse.Namespace) -> int:
         centred=not args.uncentred,
         repeated=args.repeated,
         all_rows=args.all_rows,
+        only=args.only,
+        exclude=args.exclude,
     )
     return OK

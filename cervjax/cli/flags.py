@@ -33,6 +33,15 @@ def add_scan_flags(parser: argparse.ArgumentParser) -> None:
         help="CSV of scans instead: name, in_phase, out_phase, water, fat, and what "
         "else there is of participants (--dry-run --csv of infer writes one)",
     )
+    add_lists(parser)
+    for role in ("in-phase", "out-phase", "water", "fat"):
+        parser.add_argument(
+            f"--{role}", type=Path, metavar="FILE", help=f"one scan's {role} image"
+        )
+
+
+def add_lists(parser: argparse.ArgumentParser) -> None:
+    """Which scans, by lists such as a page's reviews."""
     for flag, text in (
         (
             "--only",
@@ -46,10 +55,6 @@ def add_scan_flags(parser: argparse.ArgumentParser) -> None:
         ),
     ):
         parser.add_argument(flag, type=Path, metavar="LIST", help=text)
-    for role in ("in-phase", "out-phase", "water", "fat"):
-        parser.add_argument(
-            f"--{role}", type=Path, metavar="FILE", help=f"one scan's {role} image"
-        )
 
 
 def shard(text: str) -> tuple[int, int]:

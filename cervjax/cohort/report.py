@@ -12,13 +12,18 @@ from cervjax.about import NOTICE, __version__
 from cervjax.cohort.analysis import MFI, VOLUME, Outcome, Rows, analyse
 from cervjax.cohort.assembly import Cohort, Exclusion, assemble, modelled
 from cervjax.cohort.checks import check_cohort
-from cervjax.cohort.inputs import read_measurements, read_participants
+from cervjax.cohort.inputs import (
+    Measurement,
+    read_measurements,
+    read_participants,
+)
 from cervjax.cohort.page import f_sentence, page
 from cervjax.cohort.plot_style import save
 from cervjax.cohort.plots import covariate_figure, muscles_figure, pairs_figure
 from cervjax.cohort.repeated import GREENHOUSE_GEISSER
 from cervjax.cohort.repeats import read_repeats
 from cervjax.io.files import sha256_of_file, write_atomically
+from cervjax.io.review_list import kept
 from cervjax.io.tables import write_rows
 
 Results = list[tuple[Outcome, dict[str, Rows]]]
@@ -40,6 +45,8 @@ def analyse_cohort(  # many: the command's flags
     centred: bool = True,
     repeated: Path | None = None,
     all_rows: bool = False,
+    only: Path | None = None,
+    exclude: Path | None = None,
     log: Callable[[str], object] = print,
 ) -> None:
     """Analyses a cohort and writes everything into a folder.
@@ -54,17 +61,17 @@ def analyse_cohort(  # many: the command's flags
         repeated: measurements of scans repeated while nothing changed, of these or
             other participants, to tell the smallest detectable change from.
         all_rows: takes measurements whose verdict is "do_not_use", too.
+        only: list of scans to keep, such as ``review.csv`` of ``report.html``.
+        exclude: list of scans to leave out.
         log: called with lines for the user.
 
     Raises:
         ValueError: the tables cannot be read, or the analyses cannot be done with them.
         OSError: a file cannot be read or written.
     """
-    cohort = assemble(
-        read_measurements(measurements, mfi_column=mfi_column, all_rows=all_rows),
-        read_participants(participants),
-        sessions=sessions,
-    )
+    rows = read_measurements(measurements, mfi_column=mfi_column, all_rows=all_rows)
+    rows = _wanted(rows, only, exclude)
+    cohort = assemble(rows, read_participants(participants), sessions=sessions)
     check_cohort(cohort, measurements, participants)
     for line in _left_out(cohort):
         log(line)
@@ -85,11 +92,10 @@ def analyse_cohort(  # many: the command's flags
         raise ValueError(f"{measurements}: {error}") from error
     out.mkdir(parents=True, exist_ok=True)
     written = _write_all(cohort, results, out, centred=centred)
-    inputs = [p for p in (measurements, participants, repeated) if p is not None]
     summary = {
         "limits": NOTICE,
         "version": __version__,
-        "inputs": {str(p): sha256_of_file(p) for p in inputs},
+        "inputs": _digests(measurements, participants, repeated, only, exclude),
         "settings": {
             "mfi_column": mfi_column,
             "all_rows": all_rows,
@@ -108,6 +114,18 @@ def analyse_cohort(  # many: the command's flags
     for term, test in summary["tests"]["mfi"].items():
         log(f"MFI, {term}: {test}")
     log(f"{out / 'cohort.md'}: {len(cohort.names)} participants; {NOTICE}")
+
+
+def _digests(*paths: Path | None) -> dict[str, str]:
+    return {str(path): sha256_of_file(path) for path in paths if path is not None}
+
+
+def _wanted(
+    rows: list[Measurement], only: Path | None, exclude: Path | None
+) -> list[Measurement]:
+    """The rows of scans that the lists leave."""
+    names = kept({row.scan for row in rows}, only, exclude)
+    return [row for row in rows if row.scan in names]
 
 
 def _write_all(

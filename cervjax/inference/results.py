@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cervjax.anatomy import itksnap_labels, slicer_colors
+from cervjax.anatomy import fsleyes_lut, itksnap_labels, slicer_colors
 from cervjax.inference.sidecar import (
     Identity,
     ResultError,
@@ -205,9 +205,10 @@ def _failures(out: Path) -> list[dict[str, str]]:
 
 
 def write_label_tables(out: Path) -> None:
-    """Writes the names and colours of the labels for ITK-SNAP and 3D Slicer."""
+    """Writes names and colours of the labels for ITK-SNAP, 3D Slicer and FSLeyes."""
     for name, text in (
         ("labels_itksnap.txt", itksnap_labels()),
         ("labels_slicer.ctbl", slicer_colors()),
+        ("labels_fsleyes.lut", fsleyes_lut()),
     ):
         write_atomically(out / name, lambda part, text=text: part.write_text(text))

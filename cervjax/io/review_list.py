@@ -1,5 +1,6 @@
 """Lists of scans to keep or to leave out, such as ``review.csv`` of ``report.html``."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from cervjax.io.scans import Problem, Scan
@@ -26,20 +27,36 @@ def chosen(
     Raises:
         ValueError: as `names_in`, or a list names nothing that is there.
     """
+    known = {scan.name for scan in scans} | {problem.scan for problem in problems}
+    names = kept(known, only, exclude)
+    return [s for s in scans if s.name in names], [
+        p for p in problems if p.scan in names
+    ]
+
+
+def kept(known: Collection[str], only: Path | None, exclude: Path | None) -> set[str]:
+    """The names that two lists leave.
+
+    Args:
+        known: names of all scans.
+        only: list of those to keep.
+        exclude: list of those to leave out.
+
+    Raises:
+        ValueError: as `names_in`, or a list names nothing that is there.
+    """
+    names = {*known}
     for path, reviews in ((only, KEPT), (exclude, LEFT_OUT)):
         if path is None:
             continue
-        keep = reviews is KEPT
-        names = names_in(path, reviews)
-        known = {scan.name for scan in scans} | {problem.scan for problem in problems}
-        if names and not names & known:
+        listed = names_in(path, reviews)
+        if listed and not listed & {*known}:
             raise ValueError(
                 f"{path} names none of the {len(known)} scan(s) there, such as "
                 f"{min(known, default='none')}; give the list of these scans"
             )
-        scans = [scan for scan in scans if (scan.name in names) == keep]
-        problems = [p for p in problems if (p.scan in names) == keep]
-    return scans, problems
+        names = names & listed if reviews is KEPT else names - listed
+    return names
 
 
 def names_in(path: Path, reviews: set[str]) -> set[str]:

@@ -31,6 +31,11 @@ from cervjax.phantom.scan import make_scan
 from cervjax.phantom.subject import Subject, draw_change, draw_subject
 
 _DESCRIPTION = "dataset_description.json"
+# BIDS has no suffixes for Dixon images, maps of levels and fat fractions.
+_NO_BIDS = {
+    ".": ("*_inphase.*", "*_outphase.*", "*_water.*", "*_fat.*", "truth.csv"),
+    "derivatives/truth": ("*_levels.*", "*_pdff.*", "*_desc-truth.json"),
+}
 
 
 @dataclass(frozen=True)
@@ -164,7 +169,24 @@ def _describe(folder: Path, cohort: _Cohort) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; give a new folder")
     folder.mkdir(parents=True, exist_ok=True)
+    _describe_truth(folder)
     write_atomically(path, lambda part: part.write_text(text + "\n"))
+
+
+def _describe_truth(folder: Path) -> None:
+    """Writes what lets validators of BIDS read images and truth, a data set each."""
+    truth = {
+        "Name": "Labels and fat of cervjax digital necks",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "cervjax phantom", "Version": __version__}],
+    }
+    for name, patterns in _NO_BIDS.items():
+        path = folder / name / ".bidsignore"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{pattern}\n" for pattern in patterns))
+    text = json.dumps(truth, indent=2) + "\n"
+    (folder / "derivatives" / "truth" / _DESCRIPTION).write_text(text)
 
 
 def _identity(anatomy: Anatomy) -> dict[str, str]:

@@ -279,6 +279,23 @@ def test_what_is_not_to_be_used_is_left_out_and_counted(tmp_path):
         read_measurements(paths[0], all_rows=True)
 
 
+def test_scans_that_failed_a_review_are_left_out(tmp_path, points_for_pictures):
+    rows, people = made_up()
+    paths = write(tmp_path / "all", rows, people)
+    review = tmp_path / "review.csv"
+    lines = [f"{who[0]},{'fail' if i < 4 else 'pass'}" for i, who in enumerate(people)]
+    review.write_text("\n".join(["scan,review", *lines]) + "\n")
+    for flag in ("only", "exclude"):
+        lists = {flag: review}
+        analyse_cohort(*paths, tmp_path / flag, log=lambda line: None, **lists)
+    gone = {who[0] for who in people[:4]}
+    fewer = write(tmp_path / "fewer", [r for r in rows if r[0] not in gone], people)
+    analyse_cohort(*fewer, tmp_path / "out", log=lambda line: None)
+    for table in (tmp_path / "out").glob("*.csv"):
+        for flag in ("only", "exclude"):
+            assert (tmp_path / flag / table.name).read_bytes() == table.read_bytes()
+
+
 def test_muscle_that_nobody_has_is_left_out(tmp_path):
     rows, people = made_up(14)
     rows = [r for r in rows if r[2:4] != ["TR", "left"]]

@@ -332,6 +332,7 @@ def test_side_car_tells_where_a_result_comes_from(
         "failures.csv",
         "labels_itksnap.txt",
         "labels_slicer.ctbl",
+        "labels_fsleyes.lut",
     }
 
 

@@ -105,7 +105,10 @@ def file_of(folder, suffix, name="sub-0001"):
 
 def test_every_file_has_its_place(clean):
     folder, _ = clean
-    wanted = {"dataset_description.json", *TABLES}
+    wanted = {"dataset_description.json", ".bidsignore", *TABLES}
+    wanted |= {
+        f"derivatives/truth/{n}" for n in (".bidsignore", "dataset_description.json")
+    }
     for who in ("sub-0001", "sub-0002"):
         wanted |= {f"{who}/anat/{who}_{s}.nii.gz" for s in IMAGES}
         wanted |= {f"{who}/anat/{who}_{s}.json" for s in IMAGES[:2]}

@@ -134,7 +134,7 @@ def _summary(content: dict[str, Any], outliers: list[str]) -> dict[str, Any]:
 
 
 def _pictures(out: Path, content: dict[str, Any], count: int) -> dict[str, Any]:
-    """Smaller ones for many scans: 500 fit into a page of 100 MB."""
+    """Smaller ones for many scans: 500 make a page of 56 MB."""
     digests = content["Identity"]["inputs_sha256"]
     sources = {
         role: _where(Path(path), out, digests.get(role))

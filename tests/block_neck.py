@@ -29,7 +29,9 @@ def block_neck() -> np.ndarray:
         if m.side == "left":
             x = slice(60 - far, 60 - near)
         slices = [z for name in m.levels for z in LEVEL_SLICES[name]]
-        labels[x, back:front, min(slices) : max(slices)] = m.label
+        for z in range(min(slices), max(slices)):  # SCM comes forwards downwards
+            ahead = round(0.9 * (14 - z)) if m.abbreviation == "SCM" else 0
+            labels[x, back + ahead : front + ahead, z] = m.label
     return labels
 
 

@@ -46,7 +46,7 @@ MOST = {
     "scanner_swapped_percent": Limit(1, 50, "of a muscle measured on water and fat"),
     "asymmetry_volume_percent": Limit(67, None, "two-fold; sides differ less"),
     "asymmetry_mfi_points": Limit(10, None, f"2 standard deviations ({PAPER})"),
-    "scm_slope": Limit(0.2, 0.2, "-0.5 to -1.5 in digital and real necks; see places"),
+    "scm_slope": Limit(-0.15, 0.2, "-0.5 to -1.5 in whole necks; see places"),
     "slice_mm": Limit(7, None, "half a level; the paper's slices are 3 mm"),
     "in_plane_mm": Limit(1.6, None, "LC and TR are sheets of 4-8 mm"),
 }

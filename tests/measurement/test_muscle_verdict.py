@@ -138,8 +138,11 @@ def test_a_neck_turned_by_its_header_is_not_to_be_used(turn):
 
 def test_upside_down_shows_in_the_sternocleidomastoids():
     """Also where every muscle is in full length, as networks and MuscleMap draw."""
-    labels = np.repeat(NECK.max(2, keepdims=True), NECK.shape[2], 2)
-    scm = np.isin(labels, [LABELS["SCM_L"], LABELS["SCM_R"]])
+    both = [LABELS["SCM_L"], LABELS["SCM_R"]]
+    others = np.where(np.isin(NECK, both), 0, NECK).max(2)
+    outline = np.where(np.isin(NECK[..., 14], both), NECK[..., 14], others)
+    labels = np.repeat(outline[..., None], NECK.shape[2], 2)
+    scm = np.isin(labels, both)
     sternum_below = np.zeros_like(labels)
     for z in range(labels.shape[2]):  # 0.5 mm forwards for each mm downwards
         moved = np.where(scm[..., z], labels[..., z], 0)

@@ -135,7 +135,7 @@ def _scan(row: dict[str, str], where: str, path: Path) -> Scan | Problem:
         return Problem(path.stem, tuple(files.values()), f"{where}: no name", _HINT)
     try:
         return explicit_scan(**files, name=name)
-    except PairingError as error:
+    except (PairingError, OSError) as error:  # a name too long
         name, given = safe_name(name, path), tuple(files.values())
         return Problem(name, given, f"{where}: {error}", _HINT)
 

@@ -122,3 +122,10 @@ def test_the_command_writes_and_reads_it(tmp_path, capsys):
     assert main(both) == 2
     assert "one only" in capsys.readouterr().err
     assert main(["infer", str(tmp_path), "--csv", str(path), "-o", "out"]) == 2
+
+
+def test_a_path_too_long_for_the_system_is_a_problem(tmp_path):
+    path = tmp_path / "scans.csv"
+    path.write_text(f"name,in_phase,out_phase\na,{'x' * 5000},y.nii\n")
+    (problem,) = read_scan_list(path).problems
+    assert "line 2" in problem.message

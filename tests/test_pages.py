@@ -100,6 +100,8 @@ def is_run(words: list[str]) -> bool:
         "models/",
         "export/",
         "kept/",
+        "--shard",
+        "results/1",
         "$",
         "musclemap",
         "necks/",

@@ -167,7 +167,14 @@ def _of_json(path: Path) -> LabelSet:
         labels = read_json(path)["labels"]
         pairs = [(v, k) if str(k).isdecimal() else (k, v) for k, v in labels.items()]
         named = [(str(n), int(v)) for n, vs in pairs for v in _each(vs)]
-    except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        OverflowError,
+    ) as error:
         raise ValueError(
             f"{path}: no labels of nnU-Net in it ({type(error).__name__}); it must "
             'have "labels": {"background": 0, "MFSS_R": 1, ...}'

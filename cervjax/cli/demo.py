@@ -38,9 +38,8 @@ def run(args: argparse.Namespace) -> int:
     from cervjax.inference.method import Method
     from cervjax.inference.pipeline import segment_scans
     from cervjax.io.pairing import find_scans
-    from cervjax.model.card import SYNTHETIC
+    from cervjax.model.card import NO_PATIENTS
     from cervjax.model.weights import SHIPPED, load_weights
-    from cervjax.phantom.atlas import STANDARD
     from cervjax.phantom.dataset import write_dataset
 
     use_device(None)
@@ -48,14 +47,7 @@ def run(args: argparse.Namespace) -> int:
     check_writable(out)
     print(f"making two digital necks in {folder}", flush=True)
     workers = os.cpu_count() or 1
-    write_dataset(  # the shipped weights were trained on this person's outlines
-        folder,
-        2,
-        seed=SEED,
-        severity="clinical",
-        anatomies=(STANDARD,),
-        workers=workers,
-    )
+    write_dataset(folder, 2, seed=SEED, severity="clinical", workers=workers)
     scans, problems = find_scans(folder)
     weights = load_weights(SHIPPED)
     method = Method.of_weights(weights)
@@ -66,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
             scans, problems, method, out, overwrite=True, listener=listener
         )
     print(compare_with_truth(folder, out))
-    print(SYNTHETIC)
+    print(NO_PATIENTS)
     pictures = ", ".join(str(p) for p in sorted(out.glob("*_qc.png")))
     print(f"Open {pictures}; all numbers are in {out / 'measurements.csv'}.")
     return SOME_FAILED if failures else OK

@@ -17,9 +17,7 @@ Tta = Literal[1, 2, 4]
 
 FORMAT = "cervjax-3"
 """Of cards and weights files; changes when their fields do."""
-SYNTHETIC = (
-    "Trained on synthetic necks; not validated on patients; not for clinical use."
-)
+NO_PATIENTS = "Not trained or validated on patients; not for clinical use."
 
 
 class WeightsError(ValueError):

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from cervjax.about import NOTICE, __version__
 from cervjax.data.cache import Volume
 from cervjax.data.dataset import TrainSet
-from cervjax.model.card import SYNTHETIC, ModelCard
+from cervjax.model.card import NO_PATIENTS, ModelCard
 from cervjax.model.weights import save_weights
 from cervjax.training.config import architecture
 from cervjax.training.curve import draw_curve, save_picture
@@ -141,7 +141,7 @@ def _export(run: Run, variables: dict[str, Any], step: int, chosen_by: str) -> N
         f"{chosen_by} (chosen on it)",
         trained_on=run.data.description,
         licence="that of the data" if is_users else "Apache-2.0",
-        limits=NOTICE if is_users else SYNTHETIC,
+        limits=NOTICE if is_users else NO_PATIENTS,
         mode="whole",
         recipe=run.data.recipe,
         architecture=architecture(run.config),

@@ -12,7 +12,7 @@ from cervjax.anatomy import LEFT_RIGHT_PERMUTATION, MUSCLES
 from cervjax.cli.main import main
 from cervjax.evaluation.overlap import confusion, dice_per_label
 from cervjax.io.nifti import write_volume
-from cervjax.model.card import SYNTHETIC
+from cervjax.model.card import NO_PATIENTS
 from cervjax.model.weights import SHIPPED, load_weights
 
 pytestmark = pytest.mark.xdist_group("shipped")
@@ -47,7 +47,7 @@ def results(tmp_path_factory):
 
 def test_the_card_says_what_they_are():
     card = load_weights(SHIPPED).card
-    assert card.limits == SYNTHETIC and card.licence == "Apache-2.0"
+    assert card.limits == NO_PATIENTS and card.licence == "Apache-2.0"
     assert "digital necks" in card.trained_on and "seed" in card.trained_on
     assert set(card.accuracy["muscles"]) == {m.key for m in MUSCLES}
     assert all(0 < row["dice_mean"] < 1 for row in card.accuracy["muscles"].values())
@@ -83,4 +83,4 @@ def test_a_mirrored_scan_gives_the_mirrored_result(results):
 def test_the_limits_are_told_once(tmp_path, two_blobs, capsys):
     scans = save_pair(tmp_path / "in", two_blobs)
     main(["infer", str(scans), "-o", str(tmp_path / "out")])
-    assert capsys.readouterr().out.count(SYNTHETIC) == 1
+    assert capsys.readouterr().out.count(NO_PATIENTS) == 1

@@ -62,11 +62,12 @@ def load_map_set(
     images = cache_image_maps(
         [i for i in m.get("images", ()) if i[0] not in m.without], folder / "image-maps"
     )
+    necks = len(train)
     train += _repeated(images, m.get("images_share", 0.0), len(train))
     known = [n for n in m.anatomies or anatomy_names() if n not in m.without]
     names = ", ".join(known)
     description = (
-        f"{len(train)} digital necks with contrast drawn at random (cervjax phantom, "
+        f"{necks} digital necks with contrast drawn at random (cervjax phantom, "
         f"outlines of {names}, seed {m.seed}); "
         + _of_images([f.name for f in images], m.get("images_share", 0.0))
     )

@@ -22,7 +22,7 @@ import cervjax
 from cervjax.inference.levels import LEVEL_NUMBERS
 
 _NAMES = list(LEVEL_NUMBERS)
-_BORDERS = [f"{a}/{b}" for a, b in zip(_NAMES, _NAMES[1:], strict=False)]
+_BORDERS = ["C2/3", "C3/4", "C4/5", "C5/6", "C6/7", "C7/T1"]
 
 
 def main() -> None:
@@ -45,6 +45,8 @@ def main() -> None:
         print(f"{name:<24} {cells}  not found: {', '.join(missing) or 'none'}")
         errors += list(error.values())
         in_mm += [e * mm for e in error.values()]
+    if not errors:
+        raise SystemExit("no border was found")
     size, size_mm = np.abs(errors), np.abs(in_mm)
     print(
         f"{len(errors)} borders: mean {size.mean():.2f} slices ({size_mm.mean():.1f} "
@@ -89,14 +91,12 @@ def of_images(args: argparse.Namespace) -> Iterator[Scan]:
 
 def _of_levels(levels: list[dict]) -> dict[str, float]:
     """Borders halfway between the last slice of one and the first of the next."""
-    by_name = {v["level"]: v for v in levels}
+    at = {v["level"]: v for v in levels}
+    neighbours = zip(_BORDERS, _NAMES, _NAMES[1:], strict=False)
     return {
-        f"{upper}/{lower}": (
-            by_name[upper]["first_slice"] + by_name[lower]["last_slice"]
-        )
-        / 2
-        for upper, lower in zip(_NAMES, _NAMES[1:], strict=False)
-        if upper in by_name and lower in by_name
+        border: (at[upper]["first_slice"] + at[lower]["last_slice"]) / 2
+        for border, upper, lower in neighbours
+        if upper in at and lower in at
     }
 
 

@@ -88,4 +88,5 @@ def test_a_cohort_of_many_sizes_keeps_few_programs():
         counted.append(len(MAPS.read_text().splitlines()))
         assert len(programs._kept) <= 2 * MOST
     assert len(buckets) == 2
-    assert max(counted) < counted[0] + 2 * MOST * 200
+    # As users compile them, programs of this network have up to 500 maps each.
+    assert max(counted) < counted[0] + 2 * MOST * 500

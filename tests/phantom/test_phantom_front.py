@@ -32,7 +32,14 @@ def test_what_lies_behind_stays_and_so_does_what_is_no_deep_fat():
     found = filled(0.2, tissue)
     changed = found != tissue
     assert changed.any() and (tissue[changed] == FAT).all()
-    np.testing.assert_array_equal(filled(0.2)[:, :56], FAT)  # y below 8 mm
+    np.testing.assert_array_equal(filled(0.2)[:, :36], FAT)  # y below -2 mm
+
+
+def test_the_front_begins_by_lobules_and_not_at_a_line():
+    soft = np.mean(filled(0.2) != FAT, axis=(0, 2))
+    begins = soft[36:72].reshape(6, -1).mean(1)
+    assert np.all(np.diff(begins) > 0) and begins[0] < 0.1 < 0.6 < begins[-1]
+    assert np.abs(np.diff(soft)).max() < 0.15  # from row to row
 
 
 def test_lobules_are_no_single_voxels():

@@ -31,7 +31,7 @@ def test_configs_are_sound(name):
 
 def test_the_stages_of_the_packages_weights_are_there():
     stages = [name for name in config_names() if name.startswith("shipped_")]
-    assert [name.split("_")[1] for name in stages] == [*"123"]
+    assert [name.split("_")[1] for name in stages] == [*"1234"]
 
 
 def test_the_papers_config_and_niftynets():

@@ -14,7 +14,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from measured import Parser, Report, eighth, positive, ratio, timing
+from measured import Parser, Report, add_window, positive, ratio, timing
 
 from cervjax.model.convolution import convolve
 
@@ -80,14 +80,7 @@ def measure(
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument(
-        "--size",
-        type=eighth,
-        nargs=3,
-        default=(360, 240, 32),
-        metavar=("X", "Y", "Z"),
-        help="voxels of the network's input (default %(default)s)",
-    )
+    add_window(parser, "--size")
     parser.add_argument("--repeats", type=positive, default=3, help="of each (3)")
     parser.add_argument("--gradients", action="store_true", help="backward pass too")
     flags = parser.parse_args()

@@ -54,6 +54,18 @@ class Parser(argparse.ArgumentParser):
         return flags
 
 
+def add_window(parser: argparse.ArgumentParser, flag: str = "--shape") -> None:
+    """Voxels of the network's input, the paper's by default."""
+    parser.add_argument(
+        flag,
+        type=eighth,
+        nargs=3,
+        default=(360, 240, 32),
+        metavar=("X", "Y", "Z"),
+        help="voxels of a window (default %(default)s)",
+    )
+
+
 def positive(text: str) -> int:
     """A whole number from 1."""
     return _whole(text, 1, 1)

@@ -18,7 +18,7 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import unflatten_dict
-from measured import Parser, Report, eighth, positive
+from measured import Parser, Report, add_window, positive
 from network import train_step
 
 from cervjax.model.dense_vnet import DenseVNet, Remat
@@ -31,14 +31,7 @@ USABLE = 0.9  # of a card's memory; the rest is the runtime's
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument(
-        "--shape",
-        type=eighth,
-        nargs=3,
-        default=(360, 240, 32),
-        metavar=("X", "Y", "Z"),
-        help="voxels of a window (default %(default)s)",
-    )
+    add_window(parser)
     parser.add_argument(
         "--batches", type=positive, nargs=2, default=(1, 3), help="two sizes (1 3)"
     )

@@ -38,7 +38,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax.traverse_util import unflatten_dict
-from measured import Parser, Report, eighth, positive, ratio, timing
+from measured import Parser, Report, add_window, positive, ratio, timing
 
 from cervjax.inference.decode import upsampled_labels
 from cervjax.model.dense_vnet import DenseVNet, Remat
@@ -349,14 +349,7 @@ def main() -> None:
     parser.add_argument(
         "--what", nargs="+", choices=whats, default=["forward"], help="(forward)"
     )
-    parser.add_argument(
-        "--shape",
-        type=eighth,
-        nargs=3,
-        default=(360, 240, 32),
-        metavar=("X", "Y", "Z"),
-        help="voxels of a window (default %(default)s)",
-    )
+    add_window(parser)
     parser.add_argument("--batch", type=positive, default=1, help="windows (1)")
     parser.add_argument("--repeats", type=positive, default=5, help="of each (5)")
     parser.add_argument(

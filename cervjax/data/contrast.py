@@ -27,6 +27,8 @@ _MUSCLES = np.array(
 _MARROW = np.array([n.startswith("marrow") for n in _NAMES])
 SUB = 2
 """Points of a voxel along z that are averaged."""
+DIMMEST = 0.02
+"""Grey of muscle, at least, of white, by which an image is scaled."""
 DARKEST = -3.0
 """Log gain below which a muscle cannot be seen."""
 
@@ -114,10 +116,7 @@ def of_tissues(key: Array, fine: Array, log_gain: Array, contrast: Contrast) -> 
     floor = muscle * jnp.maximum(
         jax.random.uniform(keys[12], minval=-0.6, maxval=0.4), 0
     )
-    pair = pair + floor
-    top = pair.mean() * jax.random.uniform(keys[9], minval=1.8, maxval=4.5)
-    clipped = jax.random.bernoulli(keys[10], contrast.clip)
-    return jnp.where(clipped, jnp.minimum(pair, top), pair)
+    return _clipped(keys[9], keys[10], pair + floor, contrast)
 
 
 def of_image(key: Array, fine: Array, log_gain: Array, contrast: Contrast) -> Array:
@@ -136,6 +135,7 @@ def of_image(key: Array, fine: Array, log_gain: Array, contrast: Contrast) -> Ar
     grey = _partial(keys[0], (fine & 255).astype(jnp.float32) / 255)
     muscle = jnp.asarray(_MUSCLES)[jnp.minimum(fine[..., ::SUB] >> 8, len(_NAMES) - 1)]
     of_muscle = (grey * muscle).sum() / jnp.maximum(muscle.sum(), 1)
+    of_muscle = jnp.maximum(of_muscle, DIMMEST)  # a window may hold no muscle
     # Knots lie closer where muscle and what parts muscles are; some curves fall.
     knots = of_muscle * jnp.array([0, 0.5, 0.8, 1, 1.25, 1.6, 2.4, 8])
     heights = jnp.array([0, 0.5, 0.8, 1, 1.25, 1.6, 2.4, 3.4])
@@ -148,10 +148,15 @@ def of_image(key: Array, fine: Array, log_gain: Array, contrast: Contrast) -> Ar
     snr = 2 * low * (high / low) ** jax.random.uniform(keys[5])
     noise = jax.random.normal(keys[6], (2, *grey.shape)) / snr
     value = jnp.sqrt((value + noise[0]) ** 2 + noise[1] ** 2)
-    top = value.mean() * jax.random.uniform(keys[7], minval=1.8, maxval=4.5)
-    clipped = jax.random.bernoulli(keys[8], contrast.clip)
-    value = jnp.where(clipped, jnp.minimum(value, top), value)
+    value = _clipped(keys[7], keys[8], value, contrast)
     return jnp.stack([value, value], -1)
+
+
+def _clipped(level: Array, chance: Array, value: Array, contrast: Contrast) -> Array:
+    """Some scanners cut off what is bright."""
+    top = value.mean() * jax.random.uniform(level, minval=1.8, maxval=4.5)
+    is_cut = jax.random.bernoulli(chance, contrast.clip)
+    return jnp.where(is_cut, jnp.minimum(value, top), value)
 
 
 def _tables(

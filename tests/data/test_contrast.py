@@ -135,6 +135,14 @@ def test_an_image_keeps_its_own_greys(codes):
     assert np.abs(inside - np.median(seen)).mean() > 1
 
 
+def test_a_window_of_an_image_without_muscle_is_finite(codes):
+    """Such as one that lies beside what was outlined."""
+    for content in (0, code("fat", 0.5)):
+        nothing = np.full_like(codes, content)
+        seen, classes = jax.jit(PICTURES)(jax.random.key(0), nothing, np.array([True]))
+        assert np.isfinite(np.asarray(seen)).all() and not np.asarray(classes).any()
+
+
 def test_where_coils_see_nothing_nothing_is_outlined(codes):
     """Classes are taken away where it is dark, and nowhere else."""
     dark, light = (

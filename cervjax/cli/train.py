@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from cervjax.data.cache import DataError
     from cervjax.io.nifti import NiftiError
     from cervjax.io.scans import PairingError
+    from cervjax.io.written import OthersFileError
     from cervjax.model.weights import WeightsError
     from cervjax.training.checkpoint import CheckpointMismatch, DamagedCheckpoint
     from cervjax.training.config import ConfigError, load_config
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         ConfigError,
         DataError,
         NiftiError,
+        OthersFileError,
         PairingError,
         WeightsError,
         CheckpointMismatch,

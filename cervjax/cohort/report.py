@@ -22,9 +22,10 @@ from cervjax.cohort.plot_style import save
 from cervjax.cohort.plots import covariate_figure, muscles_figure, pairs_figure
 from cervjax.cohort.repeated import GREENHOUSE_GEISSER
 from cervjax.cohort.repeats import read_repeats
-from cervjax.io.files import sha256_of_file, write_atomically
+from cervjax.io.files import sha256_of_file
 from cervjax.io.review_list import kept
 from cervjax.io.tables import write_rows
+from cervjax.io.written import remove_ours, written_together
 
 Results = list[tuple[Outcome, dict[str, Rows]]]
 
@@ -54,7 +55,8 @@ def analyse_cohort(  # many: the command's flags
     Args:
         measurements: table that ``cervjax infer`` writes.
         participants: BIDS ``participants.tsv``.
-        out: folder, made if it is not there; files of an earlier run are replaced.
+        out: folder, made if it is not there; files of an earlier run are replaced, and
+            no others.
         mfi_column: which column of the measurements is the MFI.
         sessions: labels of the session to use, or of the first and the second.
         centred: takes the means off age and BMI in the repeated-measures model.
@@ -66,7 +68,8 @@ def analyse_cohort(  # many: the command's flags
         log: called with lines for the user.
 
     Raises:
-        ValueError: the tables cannot be read, or the analyses cannot be done with them.
+        ValueError: the tables cannot be read, the analyses cannot be done with them, or
+            a file that cervjax has not written is in the way.
         OSError: a file cannot be read or written.
     """
     rows = read_measurements(measurements, mfi_column=mfi_column, all_rows=all_rows)
@@ -90,8 +93,6 @@ def analyse_cohort(  # many: the command's flags
         ]
     except ValueError as error:
         raise ValueError(f"{measurements}: {error}") from error
-    out.mkdir(parents=True, exist_ok=True)
-    written = _write_all(cohort, results, out, centred=centred)
     summary = {
         "limits": NOTICE,
         "version": __version__,
@@ -103,14 +104,13 @@ def analyse_cohort(  # many: the command's flags
             "sessions": list(cohort.sessions),
         },
         **_in_numbers(cohort, results),
-        "files": written,
     }
-    content = json.dumps(summary, indent=1) + "\n"
-    write_atomically(
-        out / "summary.json", lambda part: part.write_text(content, "utf-8")
-    )
+    with written_together(out) as new:
+        written = _write_all(cohort, results, new, centred=centred)
+        content = json.dumps(summary | {"files": written}, indent=1) + "\n"
+        (new / "summary.json").write_text(content, "utf-8")
     for name in set(_CHANGE) - set(written):  # of an earlier run with two sessions
-        (out / name).unlink(missing_ok=True)
+        remove_ours(out / name)
     for term, test in summary["tests"]["mfi"].items():
         log(f"MFI, {term}: {test}")
     log(f"{out / 'cohort.md'}: {len(cohort.names)} participants; {NOTICE}")
@@ -135,7 +135,7 @@ def _write_all(
     tables = _write_result_tables(cohort, results, out)
     figures = _write_figures(cohort, results[0][1], out)
     text = page(cohort, results, centred=centred, figures=figures)
-    write_atomically(out / "cohort.md", lambda part: part.write_text(text, "utf-8"))
+    (out / "cohort.md").write_text(text, "utf-8")
     pictures = [f"{Path(n).stem}.{kind}" for n, _ in figures for kind in ("png", "pdf")]
     return [*tables, *pictures, "cohort.md"]
 

@@ -15,16 +15,36 @@ from cervjax.evaluation.pairs import Excluded, Pair, find_pairs
 from cervjax.evaluation.table_files import write_paper_tables, write_summary
 from cervjax.evaluation.tables import (
     QUANTITIES,
+    Tables,
     column,
     differences,
     make_tables,
 )
 from cervjax.figures.style import save_figure
 from cervjax.inference.sidecar import sidecars
-from cervjax.io.files import write_atomically
 from cervjax.io.tables import read_rows, write_rows
+from cervjax.io.written import check_ours, written_together
 
 CALIBRATION = "calibration.json"
+_DIFFERENCES = "differences.csv"
+_FIGURES = {
+    f"figure{number}_{quantity.partition('_')[0]}.{kind}": (draw, quantity)
+    for quantity in QUANTITIES
+    for number, draw in ((3, correlation_figure), (4, bland_altman_figure))
+    for kind in ("png", "pdf")
+}
+FILES = (
+    "scans.csv",
+    "exclusions.csv",
+    *(f"{name}.csv" for name in Tables._fields),
+    "tables.md",
+    "tables.tex",
+    "summary.json",
+    CALIBRATION,
+    _DIFFERENCES,
+    *_FIGURES,
+)
+"""What may be written; the last of an earlier run may stay."""
 Log = Callable[[str], object]
 
 
@@ -53,8 +73,10 @@ def evaluate_masks(
         Scans that were found in pairs and could not be compared.
 
     Raises:
-        ValueError: nothing can be compared.
+        ValueError: nothing can be compared, or a file that cervjax has not written is
+            in the way.
     """
+    check_ours(out, FILES)
     pairs, excluded = find_pairs(predicted, reference, images)
     log(f"{len(pairs)} scan(s) with two masks, {len(excluded)} with one")
     without = sum(pair.scan is None for pair in pairs)
@@ -63,31 +85,27 @@ def evaluate_masks(
     rows, failed = _compare_all(pairs, log)
     if not rows:
         raise ValueError(f"none of {len(pairs)} scan(s) can be compared; see above")
-    out.mkdir(parents=True, exist_ok=True)
-    done = {row["scan"] for row in rows}
-    rows = _with_verdicts(rows, predicted)
-    write_rows(out / "scans.csv", rows)
-    rows = rows if all_rows else _usable(rows, predicted, log)
-    write_rows(
-        out / "exclusions.csv",
-        [vars(e) for e in (*excluded, *failed)],
-        ["scan", "reason"],
-    )
-    tables = make_tables(rows)
-    write_paper_tables(out, tables, f"{predicted.name} against {reference.name}")
     files = {
         p.name: {
             "prediction_file": str(p.predicted),
             "reference_file": str(p.reference),
         }
         for p in pairs
-        if p.name in done
+        if p.name in {row["scan"] for row in rows}
     }
-    write_summary(out, rows, files)
-    _write_calibration(out / CALIBRATION, tables.table2, predicted, reference)
-    _write_figures(out, rows)
-    if baseline is not None:
-        failed += _against(baseline, rows, reference, images, out, log)
+    every = _with_verdicts(rows, predicted)
+    rows = every if all_rows else _usable(every, predicted, log)
+    tables = make_tables(rows)
+    left_out = [vars(e) for e in (*excluded, *failed)]
+    with written_together(out) as new:
+        write_rows(new / "scans.csv", every)
+        write_rows(new / "exclusions.csv", left_out, ["scan", "reason"])
+        write_paper_tables(new, tables, f"{predicted.name} against {reference.name}")
+        write_summary(new, rows, files)
+        _write_calibration(new / CALIBRATION, tables.table2, predicted, reference)
+        _write_figures(new, rows)
+        if baseline is not None:
+            failed += _against(baseline, rows, reference, images, new, log)
     for line in _in_short(rows):
         log(line)
     log(f"tables.md and more in {out}")
@@ -156,12 +174,11 @@ def _compare_all(
 
 
 def _write_figures(out: Path, rows: Sequence[dict[str, Any]]) -> None:
-    for quantity in _measured(rows):
-        short = quantity.partition("_")[0]
-        for number, draw in ((3, correlation_figure), (4, bland_altman_figure)):
-            figure = draw(rows, quantity)
-            for kind in ("png", "pdf"):
-                save_figure(figure, out / f"figure{number}_{short}.{kind}")
+    measured = _measured(rows)
+    drawn = {(d, q): d(rows, q) for d, q in _FIGURES.values() if q in measured}
+    for name, drawing in _FIGURES.items():
+        if drawing in drawn:
+            save_figure(drawn[drawing], out / name)
 
 
 def _measured(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -191,7 +208,7 @@ def _against(
         raise ValueError(
             f"{baseline}: no mask of the scans compared; give masks of the same scans"
         )
-    write_rows(out / "differences.csv", differences(rows, others))
+    write_rows(out / _DIFFERENCES, differences(rows, others))
     return failed
 
 
@@ -212,9 +229,7 @@ def _write_calibration(
         "scans": max(row["n"] for row in table2),
         "slopes": slopes,
     }
-    write_atomically(
-        path, lambda part: part.write_text(json.dumps(content, indent=1) + "\n")
-    )
+    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _in_short(rows: Sequence[dict[str, Any]]) -> list[str]:

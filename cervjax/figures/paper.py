@@ -25,6 +25,7 @@ from cervjax.figures.rendering import rendering_figure
 from cervjax.figures.style import Palette, muscle_color, save_figure
 from cervjax.io.pairing import find_scans
 from cervjax.io.scans import Scan
+from cervjax.io.written import check_ours, written_together
 
 _PAGE_VERTICES = 30_000  # a page of 6 MB
 _EXPECTED = (ValueError, OSError, MemoryError)  # of one scan: the others go on
@@ -84,7 +85,8 @@ def write_figures(
 
     A figure that cannot be drawn, such as figure 1 of a mask that does not tell the
     levels, keeps neither the scan's other figures nor the other scans from being
-    drawn. Figures that are there already are replaced.
+    drawn. Figures of an earlier run are replaced, other files
+    never.
 
     Args:
         folder: of scans, as for `scans.find_scans`.
@@ -141,18 +143,19 @@ def _check(look: _Look) -> None:
 
 def _draw(scan: Scan, candidates: Sequence[Path], out: Path, look: _Look) -> list[str]:
     """Draws what can be drawn of one scan; returns why the rest cannot."""
-    files = paths(out, scan.name)
     steps = [_draw_levels, _draw_rendering, *([_draw_page] if look.page else [])]
     problems = []
     try:
+        check_ours(out, [path.name for path in paths(out, scan.name)])
         masked = read_masked(scan, candidates)
+        with written_together(out) as new:
+            for step in steps:
+                try:
+                    step(masked, paths(new, scan.name), look)
+                except _EXPECTED as error:
+                    problems.append(_reason(error))
     except _EXPECTED as error:
         return [_reason(error)]
-    for step in steps:
-        try:
-            step(masked, files, look)
-        except _EXPECTED as error:
-            problems.append(_reason(error))
     return problems
 
 

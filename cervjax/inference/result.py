@@ -143,7 +143,8 @@ class Result:
             The seconds that took.
 
         Raises:
-            ResultError: a mask is there that must not be replaced.
+            ResultError: a file is there that must not be replaced.
+            OthersFileError: so is a map.
         """
         started = time.perf_counter()
         files = sidecar.paths(out, self.source.name)
@@ -156,8 +157,10 @@ class Result:
                 out, self.source.name, content, discard_edits=discard_edits
             )
             digests[files.labels.name] = sha256_of_file(files.labels)
-        elif self.origin.mask_source == standing.EDITED:
-            digests[files.labels.name] = sha256_of_file(files.labels)
+        else:
+            standing.check_others(files)
+            if self.origin.mask_source == standing.EDITED:
+                digests[files.labels.name] = sha256_of_file(files.labels)
         pictures().save_png(self.figure(), files.qc)
         digests[files.qc.name] = sha256_of_file(files.qc)
         if "maps" in extras:

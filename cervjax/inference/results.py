@@ -18,9 +18,9 @@ from cervjax.inference.sidecar import (
     paths,
     sidecars,
 )
-from cervjax.io.files import write_atomically
 from cervjax.io.lock import alone_in
 from cervjax.io.tables import read_rows, write_rows
+from cervjax.io.written import check_ours, remove_ours, written_together
 from cervjax.measurement.dictionary import as_bids
 
 MEASUREMENTS = "measurements.csv"
@@ -31,6 +31,11 @@ FAILURES = "failures.csv"
 _FAILURE = ["scan", "files", "error"]
 DICTIONARY = "measurements.json"
 """What each column of the tables means."""
+_LABEL_TABLES = {
+    "labels_itksnap.txt": itksnap_labels,
+    "labels_slicer.ctbl": slicer_colors,
+    "labels_fsleyes.lut": fsleyes_lut,
+}
 
 
 def check_folder(out: Path, identity: Identity, replaced: Collection[str] = ()) -> None:
@@ -43,7 +48,10 @@ def check_folder(out: Path, identity: Identity, replaced: Collection[str] = ()) 
 
     Raises:
         ResultError: there are results of other weights, settings or versions.
+        OthersFileError: a table is there that cervjax has not written.
     """
+    tables = (MEASUREMENTS, SLICES, LEVELS, HISTOGRAM, FAILURES, DICTIONARY)
+    check_ours(out, (*tables, *_LABEL_TABLES))
     others = {
         content["Scan"]: different
         for content in sidecars(out)
@@ -116,7 +124,7 @@ def join_tables(folders: Sequence[Path], out: Path) -> int:
     with alone_in(out, wait=True):
         _write(out, [found[name] for name in sorted(found)])
         left = [row for row in failures if row["scan"] not in found]
-        write_rows(out / FAILURES, left, _FAILURE)
+        _write_failures(out, left)
     return len(found)
 
 
@@ -125,16 +133,17 @@ def _way(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write(out: Path, found: Sequence[Mapping[str, Any]]) -> None:
-    write_rows(out / MEASUREMENTS, (r for s in found for r in s["Measurements"]))
-    write_rows(out / SLICES, (r for s in found for r in s["SliceMeasurements"]))
-    for name, key in ((LEVELS, "LevelMeasurements"), (HISTOGRAM, "Histogram")):
-        rows = [row for s in found for row in s.get(key) or []]
-        if rows:
-            write_rows(out / name, rows)
-        else:
-            (out / name).unlink(missing_ok=True)
-    text = json.dumps(as_bids(), indent=1) + "\n"
-    write_atomically(out / DICTIONARY, lambda part: part.write_text(text, "utf-8"))
+    with written_together(out) as new:
+        write_rows(new / MEASUREMENTS, (r for s in found for r in s["Measurements"]))
+        write_rows(new / SLICES, (r for s in found for r in s["SliceMeasurements"]))
+        for name, key in ((LEVELS, "LevelMeasurements"), (HISTOGRAM, "Histogram")):
+            rows = [row for s in found for row in s.get(key) or []]
+            if rows:
+                write_rows(new / name, rows)
+            else:
+                remove_ours(out / name)
+        text = json.dumps(as_bids(), indent=1) + "\n"
+        (new / DICTIONARY).write_text(text, "utf-8")
 
 
 class Verdicts(NamedTuple):
@@ -194,7 +203,12 @@ def write_failures(
             and not paths(out, row["scan"]).sidecar.exists()
             and any(Path(f).exists() for f in row["files"].split("; ") if f)
         ]
-        write_rows(out / FAILURES, [*others, *failures], _FAILURE)
+        _write_failures(out, [*others, *failures])
+
+
+def _write_failures(out: Path, rows: Iterable[Mapping[str, str]]) -> None:
+    with written_together(out) as new:
+        write_rows(new / FAILURES, rows, _FAILURE)
 
 
 def _failures(out: Path) -> list[dict[str, str]]:
@@ -206,9 +220,6 @@ def _failures(out: Path) -> list[dict[str, str]]:
 
 def write_label_tables(out: Path) -> None:
     """Writes names and colours of the labels for ITK-SNAP, 3D Slicer and FSLeyes."""
-    for name, text in (
-        ("labels_itksnap.txt", itksnap_labels()),
-        ("labels_slicer.ctbl", slicer_colors()),
-        ("labels_fsleyes.lut", fsleyes_lut()),
-    ):
-        write_atomically(out / name, lambda part, text=text: part.write_text(text))
+    with written_together(out) as new:
+        for name, text in _LABEL_TABLES.items():
+            (new / name).write_text(text())

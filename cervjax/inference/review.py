@@ -21,9 +21,10 @@ from cervjax.inference.review_images import slices_for_review
 from cervjax.inference.sidecar import paths, plain, sidecars
 from cervjax.io.dixon import read_scan
 from cervjax.io.filenames import ROLES
-from cervjax.io.files import sha256_of_file, write_atomically
+from cervjax.io.files import sha256_of_file
 from cervjax.io.scans import Scan
 from cervjax.io.tables import read_rows
+from cervjax.io.written import check_ours, written_together
 from cervjax.measurement.verdict import DO_NOT_USE, LOOK
 
 REPORT = "report.html"
@@ -46,8 +47,9 @@ def write_report(
         How many scans the page has, and why some have no pictures.
 
     Raises:
-        ValueError: the folder holds no results.
+        ValueError: the folder holds no results, or a page that cervjax has not written.
     """
+    check_ours(out, [REPORT])
     found = [content for content in sidecars(out) if "Failed" not in content]
     failures = []
     if (out / FAILURES).is_file():
@@ -70,7 +72,8 @@ def write_report(
             picture = None
         pictures.append(picture)
     page = _page(out, scans, failures, pictures)
-    write_atomically(out / REPORT, lambda part: part.write_text(page, "utf-8"))
+    with written_together(out) as new:
+        (new / REPORT).write_text(page, "utf-8")
     return len(scans), without
 
 

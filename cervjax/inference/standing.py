@@ -6,6 +6,7 @@ Masks that cervjax did not write, or that were changed since, are never replaced
 import contextlib
 import gzip
 import hashlib
+import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -107,11 +108,8 @@ def look_up(
         return Found(False, "")
     except DamagedError as error:
         return Found(False, f"{error}: computed anew")
+    check_others(files)
     if content is None:
-        if files.sidecar.is_file():
-            raise ResultError(
-                f"{files.sidecar} is another program's; give another folder with -o"
-            )
         return Found(False, "")
     if state == "edited" and discard_edits:
         return Found(False, "the edited mask is discarded and drawn again")
@@ -125,6 +123,25 @@ def look_up(
     if state == "edited":
         return _edited(files, content, overwrite)
     return Found(False, "") if overwrite else _whole(out, files, content, identity)
+
+
+def check_others(files: Paths) -> None:
+    """Looks for a side-car or picture that is another program's, or somebody's own.
+
+    Raises:
+        ResultError: there is one; a picture is ours if there is a side-car of ours.
+    """
+    if files.sidecar.is_file():
+        with contextlib.suppress(DamagedError):
+            if read_sidecar(files.sidecar) is None:
+                raise ResultError(
+                    f"{files.sidecar} is another program's; give another folder with -o"
+                )
+    elif os.path.lexists(files.qc):
+        raise ResultError(
+            f"{files.qc} is there and was not written by cervjax, so it is not "
+            "replaced; give another folder with -o, or move it away"
+        )
 
 
 def _edited(files: Paths, content: Mapping[str, Any], overwrite: bool) -> Found:
@@ -170,6 +187,7 @@ def replace_mask(
         ResultError: the mask there is not ours, or was edited.
     """
     files = paths(out, name)
+    check_others(files)
     state, old = mask_state(files), None
     if files.labels.is_file():
         old = sha256_of_file(files.labels)
@@ -204,14 +222,24 @@ def _begins(path: Path, content: bytes) -> bool:
 
 
 def discard(out: Path, name: str, error: str) -> None:
-    """Removes a scan's result, the side-car first; an edited mask is kept."""
+    """Removes a scan's result; an edited mask, and what is others', is kept."""
     files = paths(out, name)
     state = mask_state(files)
     if state in ("edited", "unknown"):
         mark_failed(out, name, error)
     elif state != "foreign":
-        for path in (files.sidecar, files.labels, files.qc):
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(ResultError):
+            check_others(files)
+            _remove(out, name, files)
+
+
+def _remove(out: Path, name: str, files: Paths) -> None:
+    """The side-car goes last: what is left by a kill before is known as ours."""
+    if files.labels.is_file():
+        with contextlib.suppress(OSError):  # a full disk
+            write_provisional(out, name, [sha256_of_file(files.labels)])
+    for path in (files.labels, files.qc, files.sidecar):
+        path.unlink(missing_ok=True)
 
 
 def mark_failed(out: Path, name: str, error: str) -> None:

@@ -19,9 +19,9 @@ from nibabel.affines import apply_affine
 
 from cervjax.io.dicom_frames import DicomError, Frame, silent
 from cervjax.io.dicom_scans import DicomScan, Stack
-from cervjax.io.files import write_atomically
 from cervjax.io.nifti import write_volume
 from cervjax.io.scans import Problem, Scan
+from cervjax.io.written import OthersFileError, written_together
 
 _MAX_ZIP_GB = 50
 _CORNER_TOLERANCE_MM = 0.1
@@ -38,21 +38,32 @@ def convert_scan(scan: DicomScan, out: Path) -> Scan | Problem:
     Returns:
         The scan, or what is wrong; neither names the DICOM files.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    files = {}
-    for role, stack in scan.stacks.items():
-        files[role] = out / f"{scan.name}_{role.replace('_', '')}.nii.gz"
-        try:
-            data, affine = _converted(stack)
-        except DicomError as error:
-            hint = "Export the series again, uncompressed."
-            return Problem(scan.name, (), f"{role}: {error}", hint)
-        write_volume(files[role], data, affine)
-        sidecar = {"ConversionSoftware": "dcm2niix"} | _known(stack.frames[0])
-        text = json.dumps(sidecar, indent=1) + "\n"
-        path = files[role].with_name(files[role].name.replace(".nii.gz", ".json"))
-        write_atomically(path, lambda part, text=text: part.write_text(text, "utf-8"))
-    return Scan(scan.name, **files)
+    try:
+        with written_together(out, record=False) as new:
+            names = [
+                _written(new, scan, role, scan.stacks[role]) for role in scan.stacks
+            ]
+    except DicomError as error:
+        hint = "Export the series again, uncompressed."
+        return Problem(scan.name, (), str(error), hint)
+    except OthersFileError as error:
+        return Problem(scan.name, (), str(error), "Nothing of others is replaced.")
+    return Scan(
+        scan.name, **{r: out / n for r, n in zip(scan.stacks, names, strict=True)}
+    )
+
+
+def _written(out: Path, scan: DicomScan, role: str, stack: Stack) -> str:
+    """Writes one image and its side-car; the image's name."""
+    try:
+        data, affine = _converted(stack)
+    except DicomError as error:
+        raise DicomError(f"{role}: {error}") from error
+    stem = f"{scan.name}_{role.replace('_', '')}"
+    write_volume(out / f"{stem}.nii.gz", data, affine)
+    sidecar = {"ConversionSoftware": "dcm2niix"} | _known(stack.frames[0])
+    (out / f"{stem}.json").write_text(json.dumps(sidecar, indent=1) + "\n", "utf-8")
+    return f"{stem}.nii.gz"
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+import re
 import secrets
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 _LARGEST_JSON = 64_000_000  # bytes
+_PART = re.compile(r"\.[0-9a-f]{16}\.part(\.\S*)?")
 _LONG_AGO_S = 3600.0  # a part that old is of a run that was killed
 
 
@@ -25,16 +28,17 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
     part = path.with_name(f".{secrets.token_hex(8)}.part{ending}")
     try:
         write(part)
-        _flush(part)
+        flush(part)
         os.replace(part, path)
-        if os.name == "posix":
-            _flush(path.parent)
+        flush(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Waits until a file's content, or a folder's names, are on the disk."""
+    if path.is_dir() and os.name != "posix":
+        return
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
@@ -45,11 +49,12 @@ def _flush(path: Path) -> None:
 
 
 def remove_old_parts(folder: Path) -> None:
-    """Deletes what runs that were killed have left of `write_atomically`."""
+    """Deletes what runs that were killed have left of files and folders of files."""
     for part in folder.glob(".*.part*"):
         try:
-            if part.is_file() and time.time() - part.stat().st_mtime > _LONG_AGO_S:
-                part.unlink()
+            is_ours = _PART.fullmatch(part.name) is not None
+            if is_ours and time.time() - part.stat().st_mtime > _LONG_AGO_S:
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
         except OSError:
             continue
 

@@ -1,8 +1,9 @@
 """A folder for one process at a time."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 try:
     import fcntl
@@ -43,3 +44,12 @@ def alone_in(folder: Path, *, wait: bool = False) -> Iterator[None]:
         except OSError:  # network file systems may have none
             pass
         yield
+
+
+@contextmanager
+def locked(stream: IO[bytes]) -> Iterator[None]:
+    """Holds the lock of an open file; nobody is kept out where there are none."""
+    if fcntl is not None:
+        with suppress(OSError):
+            fcntl.flock(stream, fcntl.LOCK_EX)
+    yield

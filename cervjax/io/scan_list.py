@@ -13,6 +13,7 @@ from typing import NamedTuple
 from cervjax.io.filenames import ROLES, safe_name
 from cervjax.io.scans import PairingError, Problem, Scan, explicit_scan
 from cervjax.io.tables import read_rows, write_rows
+from cervjax.io.written import written_together
 
 _OWN = ("name", *ROLES, "problem")
 _HINT = "Correct the row."
@@ -102,26 +103,32 @@ def write_scan_list(
 def write_participants(path: Path, listed: ScanList) -> None:
     """Adds the further columns to a ``participants.tsv``, a row per scan.
 
-    Rows of other scans that the file has already, and other columns, stay.
+    Rows of other scans that the file has already, and other columns, stay. A file that
+    has it all is left as it is.
 
     Raises:
-        ValueError: the file that is there cannot be read.
+        ValueError: the file that is there cannot be read, or lacks something and was
+            not written by cervjax.
     """
     if not listed.columns:
         return
-    rows = {}
+    before = {}
     if path.exists():
         known = read_rows(path, required=["participant_id"], delimiter="\t")
-        rows = {row["participant_id"]: row for _, row in known}
+        before = {row["participant_id"]: row for _, row in known}
+    rows = dict(before)
     for name, cells in listed.cells.items():
-        before = rows.get(name, {"participant_id": name})
-        rows[name] = before | {k: v or "n/a" for k, v in cells.items()}
+        row = rows.get(name, {"participant_id": name})
+        rows[name] = row | {k: v or "n/a" for k, v in cells.items()}
+    if rows == before:
+        return
     columns = list(dict.fromkeys(c for row in rows.values() for c in row))
-    write_rows(
-        path,
-        [{c: row.get(c, "n/a") for c in columns} for row in rows.values()],
-        delimiter="\t",
-    )
+    with written_together(path.parent) as new:
+        write_rows(
+            new / path.name,
+            [{c: row.get(c, "n/a") for c in columns} for row in rows.values()],
+            delimiter="\t",
+        )
 
 
 def _scan(row: dict[str, str], where: str, path: Path) -> Scan | Problem:

@@ -7,8 +7,8 @@ import numpy as np
 
 from cervjax.about import NOTICE, __version__
 from cervjax.io.dixon import DixonImages, FatWater
-from cervjax.io.files import write_atomically
 from cervjax.io.nifti import write_map
+from cervjax.io.written import written_together
 
 MAPS = ("water", "fat", "fatfraction")
 """Endings of the maps' names."""
@@ -30,7 +30,15 @@ def write_maps(out: Path, name: str, images: DixonImages) -> None:
         out: folder.
         name: of the scan.
         images: its images.
+
+    Raises:
+        OthersFileError: a file of this name is there that cervjax has not written.
     """
+    with written_together(out) as new:
+        _write(new, name, images)
+
+
+def _write(out: Path, name: str, images: DixonImages) -> None:
     fraction = np.nan_to_num(fat_fraction_percent(images.fat_water), nan=0.0)
     volumes = (images.fat_water.water, images.fat_water.fat, fraction)
     for ending, volume in zip(MAPS, volumes, strict=True):
@@ -53,5 +61,4 @@ def write_maps(out: Path, name: str, images: DixonImages) -> None:
         "Faults": [fault.reason for fault in images.faults],
     }
     text = json.dumps(content, indent=1) + "\n"
-    path = out / f"{name}_fatfraction.json"
-    write_atomically(path, lambda part: part.write_text(text, "utf-8"))
+    (out / f"{name}_fatfraction.json").write_text(text, "utf-8")

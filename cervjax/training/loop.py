@@ -21,14 +21,23 @@ from cervjax.data.cache import DataError
 from cervjax.data.dataset import Landmarks, TrainSet, cache_folder, load_train_set
 from cervjax.data.map_set import load_map_set
 from cervjax.io.compiled import tend
-from cervjax.io.files import write_atomically
 from cervjax.io.lock import alone_in
+from cervjax.io.written import adopt, written_together
 from cervjax.model.weights import load_weights
 from cervjax.training import checkpoint, parallel
 from cervjax.training.config import check_same, load_config
 from cervjax.training.config_checks import check
 from cervjax.training.metrics_log import Events, Progress, Table, open_table
-from cervjax.training.run import WEIGHTS, Log, Run, evaluate, report
+from cervjax.training.run import (
+    CONFIG,
+    WEIGHTS,
+    WRITTEN,
+    Log,
+    Run,
+    check_begun,
+    evaluate,
+    report,
+)
 from cervjax.training.setup import (
     initial_state,
     like_state,
@@ -65,6 +74,7 @@ def train(
         `OK`, or `TERMINATED` after a signal, with everything saved.
 
     Raises:
+        OthersFileError: a new run would replace a file that cervjax has not written.
         ConfigError: the config cannot be used, or the run in ``workdir`` has another.
         DataError: nor can the scans; also NiftiError, PairingError and WeightsError.
         CheckpointMismatch: the checkpoint is of another network or of other scans.
@@ -88,6 +98,8 @@ def _train(config: ConfigDict, workdir: Path, init_from: Path | None, log: Log) 
     workdir.mkdir(parents=True, exist_ok=True)
     log(f"cervjax {__version__} on {jax.device_count()} {jax.devices()[0].device_kind}")
     with alone_in(workdir) if parallel.is_first() else nullcontext():
+        if parallel.is_first() and not (workdir / "checkpoints").exists():
+            check_begun(workdir)
         while True:
             try:
                 return _go_on(config, workdir, init_from, log)
@@ -111,6 +123,8 @@ def _go_on(config: ConfigDict, workdir: Path, init_from: Path | None, log: Log) 
             landmarks = {k: tuple(v) for k, v in record["landmarks"].items()}
             data = _load(config, landmarks, log)
             checkpoint.check_scans(_scans(data), record["scans"], workdir)
+            if parallel.is_first():
+                adopt(workdir, WRITTEN)
             state, best = like_state(config), Best(**record["best"])
         with closing(iter(make_windows(config, data))) as iterator:
             if latest is not None:
@@ -245,9 +259,8 @@ def _describe(
     )
     log(f"results in {workdir}")
     if parallel.is_first():
-        text = config.to_json(indent=1) + "\n"
-        path = workdir / "config.json"
-        write_atomically(path, lambda part: part.write_text(text))
+        with written_together(workdir) as new:
+            (new / CONFIG).write_text(config.to_json(indent=1) + "\n")
 
 
 def _keep_compiled_programs(config: ConfigDict) -> None:

@@ -12,11 +12,15 @@ from ml_collections import ConfigDict
 from cervjax.about import NOTICE, __version__
 from cervjax.data.cache import Volume
 from cervjax.data.dataset import TrainSet
+from cervjax.io.tables import read_rows
+from cervjax.io.written import OthersFileError, check_ours, written_together
 from cervjax.model.card import NO_PATIENTS, ModelCard
 from cervjax.model.weights import save_weights
 from cervjax.training.config import architecture
 from cervjax.training.curve import draw_curve, save_picture
 from cervjax.training.metrics_log import (
+    COLUMNS,
+    TABLE,
     Events,
     Progress,
     Table,
@@ -28,6 +32,10 @@ from cervjax.training.step import TrainState
 from cervjax.training.validation import Best, dice_of_scans
 
 WEIGHTS = "weights.safetensors"
+CONFIG = "config.json"
+_CURVE = "curve.png"
+WRITTEN = (CONFIG, WEIGHTS, _CURVE)
+"""Files of a run that are replaced as it goes on."""
 Log = Callable[[str], object]
 
 
@@ -58,6 +66,23 @@ class Run:
     log: Log
     progress: Progress
     written: tuple[Table, Events] | None
+
+
+def check_begun(workdir: Path) -> None:
+    """Looks for files that a new run would replace.
+
+    Raises:
+        OthersFileError: one of them was not written by cervjax.
+    """
+    check_ours(workdir, WRITTEN)
+    table = workdir / TABLE
+    try:
+        if table.exists() and table.stat().st_size:  # of a run killed at its start?
+            read_rows(table, required=COLUMNS, may_be_cut=True)
+    except ValueError as error:
+        raise OthersFileError(
+            f"{error}; a run would replace it: give another --workdir"
+        ) from error
 
 
 def check_finite(step: int, metrics: dict[str, Any]) -> None:
@@ -119,7 +144,8 @@ def evaluate(run: Run, state: TrainState, step: int, best: Best) -> tuple[Best, 
     if run.written:
         if best.step == step:
             _export(run, variables, step, f"{choosing} Dice {mean_dice:.4f}")
-        draw_curve(run.written[0], run.workdir / "curve.png")
+        with written_together(run.workdir) as new:
+            draw_curve(run.written[0], new / _CURVE)
     return best, mean_dice
 
 
@@ -146,4 +172,5 @@ def _export(run: Run, variables: dict[str, Any], step: int, chosen_by: str) -> N
         recipe=run.data.recipe,
         architecture=architecture(run.config),
     )
-    save_weights(run.workdir / WEIGHTS, variables, card)
+    with written_together(run.workdir) as new:
+        save_weights(new / WEIGHTS, variables, card)

@@ -19,6 +19,7 @@ from cervjax.cohort.inputs import read_measurements, read_participants
 from cervjax.cohort.page import p_text
 from cervjax.cohort.plots import covariate_figure, muscles_figure, pairs_figure
 from cervjax.cohort.report import analyse_cohort
+from cervjax.io.written import adopt
 from cervjax.phantom.subject import draw_change, draw_subject
 
 pytestmark = pytest.mark.xdist_group("cohort_report")
@@ -469,7 +470,8 @@ def test_summary_names_files_tests_and_inputs(finished):
     folder, _, said = finished
     out = folder / "out"
     summary = json.loads((out / "summary.json").read_text())
-    assert set(summary["files"]) | {"summary.json"} == {p.name for p in out.iterdir()}
+    written = {p.name for p in out.glob("[a-z]*")}
+    assert set(summary["files"]) | {"summary.json"} == written
     terms = "muscle, muscle x sex, muscle x age, muscle x bmi, sex, age, bmi"
     assert ", ".join(summary["tests"]["mfi"]) == terms
     row = table(out / "mfi_within.csv")[1]
@@ -483,7 +485,7 @@ def test_summary_names_files_tests_and_inputs(finished):
 
 def test_every_text_says_what_it_is_not_for(finished):
     folder, _, said = finished
-    for path in (folder / "out").iterdir():
+    for path in (folder / "out").glob("[a-z]*"):
         if path.suffix == ".csv":
             assert all(row["limits"] == NOTICE for row in table(path)), path
             assert path.read_text().splitlines()[0].endswith(",limits")
@@ -524,6 +526,7 @@ def test_same_input_same_bytes_and_nothing_old_is_left(tmp_path, points_for_pict
     out.mkdir()
     for name in ("mfi_change.csv", "volume_change_participants.csv", "notes.txt"):
         (out / name).write_text("old")
+    adopt(out, ["mfi_change.csv", "volume_change_participants.csv"])
     analyse_cohort(*paths, out, sessions=("1",), log=str)
     before = {p.name: p.read_bytes() for p in out.iterdir()}
     assert not any("change" in name for name in before)
@@ -532,6 +535,20 @@ def test_same_input_same_bytes_and_nothing_old_is_left(tmp_path, points_for_pict
 
 
 # --- figures
+
+
+@pytest.mark.parametrize("name", ["cohort.md", "summary.json", "mfi_change.csv"])
+def test_files_of_others_are_kept(tmp_path, points_for_pictures, name):
+    paths, out = write(tmp_path, *made_up(12)), tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("mine")
+    if name != "mfi_change.csv":  # which only two sessions have
+        with pytest.raises(ValueError, match=f"{name} is there"):
+            analyse_cohort(*paths, out)
+        assert list(out.glob("[a-z]*")) == [out / name]
+    else:
+        analyse_cohort(*paths, out)
+    assert (out / name).read_text() == "mine"
 
 
 def test_figures_are_of_print_size(finished):

@@ -11,6 +11,7 @@ from conftest import save_nifti, save_pair
 from cervjax.cli.main import main
 from cervjax.evaluation.comparison import compare, evaluate
 from cervjax.evaluation.pairs import find_masks, find_pairs
+from cervjax.evaluation.report import FILES
 from cervjax.evaluation.tables import differences, make_tables
 
 SHAPE = (28, 24, 10)
@@ -141,6 +142,12 @@ def test_exchanged_sides_are_told_by_the_command(study, capsys):
     assert command(study / "masks", study / "scans", "-o", study / "out") == 2
     assert "left and right are exchanged" in capsys.readouterr().out
     assert not [*(study / "out").iterdir()]
+
+
+def test_everything_written_is_looked_for_before_the_work(study):
+    arguments = (study / "masks", study / "scans", "-o", study / "out")
+    assert command(*arguments, "--compare", study / "masks") == 0
+    assert {p.name for p in (study / "out").glob("[a-z]*")} == set(FILES)
 
 
 def test_exchanged_sides_of_one_half_are_refused():

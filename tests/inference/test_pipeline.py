@@ -329,6 +329,7 @@ def test_side_car_tells_where_a_result_comes_from(
         "measurements.csv",
         "measurements.json",
         "measurements_slices.csv",
+        ".cervjax",
         ".lock",
         "failures.csv",
         "labels_itksnap.txt",

@@ -159,6 +159,15 @@ def test_the_same_key_gives_the_same_names(tmp_path, images):
     assert kept.name == "sub-HOSP7741X_ses-20240506_run-5"
 
 
+def test_images_of_others_are_kept(tmp_path, images):
+    classic(tmp_path / "in", study(), images)
+    _, scans = converted(tmp_path / "in", tmp_path / "out")
+    assert converted(tmp_path / "in", tmp_path / "out")[0] == 0  # the same again
+    scans[0].in_phase.write_bytes(b"mine")
+    assert converted(tmp_path / "in", tmp_path / "out")[0] == 1
+    assert scans[0].in_phase.read_bytes() == b"mine"
+
+
 def problem_of(folder: Path) -> str:
     scans, (problem,), _ = find_dicom_scans(folder, KEY)
     assert not scans and not problem.files

@@ -49,15 +49,18 @@ def test_the_longest_names_can_be_written(tmp_path):
 
 
 def test_parts_of_killed_runs_are_deleted_and_those_at_work_are_not(tmp_path):
-    names = (".12.part.a.nii.gz", ".ab.part.csv", "a.part.nii")
-    old, new, other = (tmp_path / name for name in names)
-    for path in (old, new, other):
-        path.write_text("x")
+    old, new = ".0123456789abcdef.part.nii.gz", ".0123456789abcdee.part.csv"
+    others = [".film.part", ".ab.part.csv", "a.part.nii"]
+    for name in (old, new, *others):
+        (tmp_path / name).write_text("x")
+    folder = tmp_path / ".1123456789abcdef.part"
+    folder.mkdir()
+    (folder / "a.csv").write_text("x")
     long_ago = time.time() - 7200
-    for path in (old, other):
-        os.utime(path, (long_ago, long_ago))
+    for name in (old, folder.name, *others):
+        os.utime(tmp_path / name, (long_ago, long_ago))
     remove_old_parts(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == [".ab.part.csv", "a.part.nii"]
+    assert sorted(os.listdir(tmp_path)) == sorted([new, *others])
 
 
 @pytest.mark.parametrize(

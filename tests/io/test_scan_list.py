@@ -13,6 +13,7 @@ from cervjax.io.scan_list import (
     write_scan_list,
 )
 from cervjax.io.scans import PairingError, Scan
+from cervjax.io.written import adopt
 
 
 def make(root, *names):
@@ -98,6 +99,9 @@ def test_other_columns_are_carried_through(tmp_path):
         "name,in_phase,out_phase,Age,sex\ns1,a.nii,b.nii,40,F\ns2,a.nii,b.nii,,M\n"
     )
     target.write_text("participant_id\tsex\tbmi\ns1\tM\t20\ns0\tF\t25\n")
+    with pytest.raises(ValueError, match="participants.tsv is there"):
+        write_participants(target, read_scan_list(path))
+    adopt(tmp_path, [target.name])  # as if an earlier run had written it
     write_participants(target, read_scan_list(path))
     with target.open() as stream:
         rows = {r["participant_id"]: r for r in csv.DictReader(stream, delimiter="\t")}

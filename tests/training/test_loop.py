@@ -27,6 +27,7 @@ from train_tiny import (
 
 from cervjax.data.cache import DataError
 from cervjax.io.lock import FolderInUseError, alone_in
+from cervjax.io.written import OthersFileError
 from cervjax.model.weights import load_weights, save_weights
 from cervjax.training import curve, loop
 from cervjax.training import run as running
@@ -209,6 +210,14 @@ def test_two_trainings_in_one_folder_are_refused(config, tmp_path):
         pytest.raises(FolderInUseError, match="used by another run"),
     ):
         loop.train(config, tmp_path, log=Lines())
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "config.json", "metrics.csv"])
+def test_files_of_others_in_a_work_directory_are_kept(config, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(OthersFileError, match=f"{name}.*give another"):
+        loop.train(config, tmp_path, log=Lines())
+    assert (tmp_path / name).read_text() == "mine"
 
 
 @pytest.mark.slow

@@ -20,8 +20,8 @@ from cervjax.inference.results import FAILURES
 from cervjax.inference.review_images import slices_for_review
 from cervjax.inference.sidecar import paths, plain, sidecars
 from cervjax.io.dixon import read_scan
-from cervjax.io.filenames import ROLES
 from cervjax.io.files import sha256_of_file
+from cervjax.io.roles import ROLES
 from cervjax.io.scans import Scan
 from cervjax.io.tables import read_rows
 from cervjax.io.written import check_ours, written_together

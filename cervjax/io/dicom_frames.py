@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cervjax.io.filenames import echo_role, role_of, role_words
+from cervjax.io.converted import echo_role
+from cervjax.io.roles import role_words
 
 _WORDS = {  # of ImageType and FrameType: Siemens, Philips, GE, and the standard's own
     "IN_PHASE": "in_phase",
@@ -137,7 +138,7 @@ def series_role(description: str) -> str:
     """The role in the words of a description, if it is one; "t1_vibe_dixon_opp"."""
     words = re.sub(r"[^A-Za-z0-9]+", "_", description).strip("_")
     words = _SUPPRESSED.sub("", words)
-    found = {role_of(match) for match in role_words(words)} - {""}
+    found = role_words(words).roles - {""}
     return found.pop() if len(found) == 1 else ""
 
 

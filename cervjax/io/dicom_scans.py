@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from cervjax.io.dicom_frames import DicomError, Frame, frames_of, role_by_echo
-from cervjax.io.filenames import FAT_PAIR, NIFTI, PHASE_PAIR, ROLES, safe_name
+from cervjax.io.filenames import NIFTI, safe_name
 from cervjax.io.files import walk_once
 from cervjax.io.pseudonyms import pseudonym
+from cervjax.io.roles import FAT_PAIR, PHASE_PAIR, ROLES
 from cervjax.io.scans import Problem
 from cervjax.io.series import has_pair
 
@@ -31,7 +32,7 @@ class Stack:
 
     Attributes:
         frames: sorted by place.
-        role: of `filenames.ROLES`, "" if unknown.
+        role: of `roles.ROLES`, "" if unknown.
         fault: why it cannot be used, or "".
     """
 

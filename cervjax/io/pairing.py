@@ -5,35 +5,34 @@ nothing is guessed.
 """
 
 import os
+import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from cervjax.io.filenames import (
-    FAT_PAIR,
     NOT_MAGNITUDE,
-    PHASE_PAIR,
-    ROLE_FOLDER,
-    ROLES,
     NamedImage,
     of_series_folder,
     read_name,
-    role_of,
-    role_words,
     safe_name,
     stem_of,
 )
+from cervjax.io.roles import FAT_PAIR, PHASE_PAIR, ROLE_FOLDER, ROLES, role_words
 from cervjax.io.scans import ACCEPTED, BY_HAND, PairingError, Problem, Scan
-from cervjax.io.series import Key, by_series, has_pair
-from cervjax.io.tree import Tree, natural, walk
+from cervjax.io.series import Key, by_series, by_time, has_pair
+from cervjax.io.tree import Tree, natural, series_folder, walk
+
+_MANY_ECHOES = 3
+_ECHO = re.compile(r"_e\d+[a-z]?\.nii", re.IGNORECASE)
 
 
 def find_scans(root: Path) -> tuple[list[Scan], list[Problem]]:
     """Finds the scans in a folder and its sub-folders.
 
     Passed over are hidden files, segmentations and maps (``_dseg``, ``_mask``,
-    ``_pdff``, ...) and folders named ``derivatives``. Linked folders are followed,
-    but no folder is read twice.
+    ``_pdff``, ...) and folders named ``derivatives``, ``labels``, ``masks`` and so on.
+    Linked folders are followed, but no folder is read twice.
 
     Args:
         root: folder to search.
@@ -51,9 +50,11 @@ def find_scans(root: Path) -> tuple[list[Scan], list[Problem]]:
         hint = f"give its folder, {BY_HAND}" if root.exists() else "check the path"
         raise PairingError(f"{root} {what}; {hint}")
     tree = walk(root)
-    groups = _groups(_images(tree.paths, root))
+    groups, numbered = _groups(_images(tree.paths, root))
     names = _names(groups, root)
-    outcomes = [_assemble(names[key], images) for key, images in groups.items()]
+    outcomes = [
+        _assemble(names[key], images, numbered) for key, images in groups.items()
+    ]
     problems = tree.problems
     problems += [outcome for outcome in outcomes if isinstance(outcome, Problem)]
     scans = [outcome for outcome in outcomes if isinstance(outcome, Scan)]
@@ -106,10 +107,16 @@ def pairing_table(
     return "\n".join(lines)
 
 
-def _groups(images: Iterable[NamedImage]) -> dict[Key, list[NamedImage]]:
+def _groups(
+    images: Iterable[NamedImage],
+) -> tuple[dict[Key, list[NamedImage]], dict[Path, Path]]:
     """The images of each scan, and of what should be one.
 
     Of an image whose own name tells nothing, and that has no partner, nothing is said.
+
+    Returns:
+        Images by folder and name; and of images without a partner, the one that would
+        be it but for a number.
     """
     by_stem: dict[Key, list[NamedImage]] = defaultdict(list)
     for image in images:
@@ -118,17 +125,20 @@ def _groups(images: Iterable[NamedImage]) -> dict[Key, list[NamedImage]]:
     alone: list[NamedImage] = []
     for key, members in by_stem.items():
         roles = [min(image.claims) for image in members if len(image.claims) == 1]
-        if len({*roles}) < len(members) or has_pair(roles):
-            groups[key] = members
-        else:
+        if len({*roles}) == len(members) and not has_pair(roles):
             alone += members
-    together, left = by_series(alone)
+            continue
+        runs = by_time(members) if len(roles) == len(members) else [members]
+        for i, run in enumerate(runs, 1):
+            name = f"{key[1]}_{i}" if len(runs) > 1 else key[1]
+            groups[key[0], name] = run
+    together, left, numbered = by_series(alone)
     for key, members in together.items():
         groups[key] = groups.get(key, []) + members
     for image in left:
         if image.is_named:
             groups.setdefault((image.folder, image.stem), []).append(image)
-    return groups
+    return groups, numbered
 
 
 def _images(paths: Iterable[Path], root: Path) -> Iterator[NamedImage]:
@@ -144,24 +154,31 @@ def _images(paths: Iterable[Path], root: Path) -> Iterator[NamedImage]:
             by_folder[path.parent].append(path)
     for folder, members in by_folder.items():
         home, stems = folder, {stem_of(path) for path in members}
-        own = {role_of(m) for path in members for m in role_words(stem_of(path))}
-        lent = {role_of(match) for match in role_words(folder.name)} - {""}
-        if folder != root and ROLE_FOLDER.fullmatch(folder.name):
-            labels = (f"{folder.name}/{stem_of(path)}" for path in members)
-            matches = (match for label in labels for match in role_words(label))
-            home = folder.parent if len({*map(role_of, matches)}) == 1 else folder
-        elif folder != root and lent == own and len(lent) == 1:
-            home = folder.parent
+        own = {role for stem in stems for role in role_words(stem).roles}
+        series = series_folder(folder, root)
+        lent = role_words(series.name).roles - {""} if series != root else set()
+        if series != root and ROLE_FOLDER.fullmatch(series.name):
+            labels = (f"{series.name}/{stem}" for stem in stems)
+            roles = {role for label in labels for role in role_words(label).roles}
+            home = series.parent if len(roles) == 1 else folder
+        elif len(lent) == 1 and lent == own or series != folder and not lent:
+            home = series.parent if series != root else folder
         for path in members:
-            is_first = f"{stem_of(path)}_e2" in stems and not role_words(stem_of(path))
+            stem = stem_of(path)
+            is_first = f"{stem}_e2" in stems and not role_words(stem).matches
             image = read_name(path, home, is_first_echo=is_first)
-            if image is None and folder != root and len(members) == 1:
-                image = of_series_folder(path)
+            if image is None and len(lent) == 1 and len(members) == 1:
+                image = of_series_folder(path, series)
+            elif image is None and len(lent) == 1 and not own:
+                image = read_name(path, series.parent)
+                image = image and image._replace(is_named=False)
             if image:
                 yield image
 
 
-def _assemble(name: str, images: list[NamedImage]) -> Scan | Problem:
+def _assemble(
+    name: str, images: list[NamedImage], numbered: Mapping[Path, Path]
+) -> Scan | Problem:
     """A scan of the images that share a stem, or why they are none."""
     files = tuple(image.path for image in images)
     by_role: dict[str, list[NamedImage]] = defaultdict(list)
@@ -171,15 +188,20 @@ def _assemble(name: str, images: list[NamedImage]) -> Scan | Problem:
             both = f"mean {' and '.join(claims)}" if claims else "do not tell its role"
             message = f"{image.path.name}: name and .json side-car {both}"
             hint = f"Keep the side-cars, use one clear ending ({ACCEPTED}), {BY_HAND}."
-            return Problem(name, files, message, hint)
+            return Problem(name, files, message, hint + _philips_hint(images))
         by_role[min(image.claims)].append(image)
     for role, same in by_role.items():
         if len(same) > 1:
             files = tuple(image.path for image in same)
             names = ", ".join(path.name for path in files)
             message = f"{len(same)} {ROLES[role]} images: {names}"
-            return Problem(name, files, message, f"Keep one in the folder, {BY_HAND}.")
+            hint = f"Keep one in the folder, {BY_HAND}."
+            return Problem(name, files, message, hint + _philips_hint(same))
     pairs = [pair for pair in (PHASE_PAIR, FAT_PAIR) if by_role.keys() >= {*pair}]
+    studies = {image.acquisition.study for image in images} - {""}
+    if pairs and len(studies) > 1:
+        message = f"the .json side-cars name {len(studies)} studies"
+        return Problem(name, files, message, f"Keep one in the folder, {BY_HAND}.")
     if pairs:
         return Scan(name, **{r: by_role[r][0].path for pair in pairs for r in pair})
     message = "; ".join(
@@ -187,7 +209,25 @@ def _assemble(name: str, images: list[NamedImage]) -> Scan | Problem:
         f"(expected {image.partner})"
         for role, (image,) in by_role.items()
     )
+    others = [numbered[path].name for path in files if path in numbered]
+    if others:
+        message += (
+            f"; {', '.join(others)} has another number, which may be of another series "
+            "or of another person"
+        )
+        hint = f"Keep dcm2niix's side-cars, which tell the time, {BY_HAND}."
+        return Problem(name, files, message, hint)
     return Problem(name, files, message, f"Add or rename the partner, {BY_HAND}.")
+
+
+def _philips_hint(images: list[NamedImage]) -> str:
+    """What else may be done where "echoes" are many: perhaps they are none."""
+    if len(images) < _MANY_ECHOES or not all(_ECHO.search(i.path.name) for i in images):
+        return ""
+    return (
+        " Of a Philips Dixon, dcm2niix's names and side-cars lose the roles: cervjax "
+        "dicom reads them from the DICOM files."
+    )
 
 
 def _names(keys: Iterable[Key], root: Path) -> dict[Key, str]:
@@ -219,6 +259,8 @@ def _nothing_found(root: Path, tree: Tree) -> Problem:
         return Problem(name, (), f"DICOM but no NIfTI file in {root}", hint)
     count = f"{len(paths)} NIfTI file(s) ({_examples(paths)})"
     message = f"no complete scan in {root}: {count}"
+    if tree.passed:
+        message += f"; masks and maps, not read: {_examples(tree.passed)}"
     if tree.others:
         message += f"; of other formats, not read: {_examples(tree.others)}"
         hint = "Convert other formats to NIfTI (.nii, .nii.gz)."

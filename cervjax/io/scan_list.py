@@ -10,7 +10,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from cervjax.io.filenames import ROLES, safe_name
+from cervjax.io.filenames import safe_name
+from cervjax.io.roles import ROLES
 from cervjax.io.scans import PairingError, Problem, Scan, explicit_scan
 from cervjax.io.tables import read_rows, write_rows
 from cervjax.io.written import written_together

@@ -6,15 +6,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cervjax.io.filenames import (
-    FAT_PAIR,
-    NIFTI,
-    PHASE_PAIR,
-    ROLES,
-    read_name,
-    safe_name,
-    stem_of,
-)
+from cervjax.io.filenames import NIFTI, read_name, safe_name, stem_of
+from cervjax.io.roles import FAT_PAIR, PHASE_PAIR, ROLES
 
 ACCEPTED = (
     "_inphase/_outphase, _IN/_OPP, _IN/_OUT, _IP/_OP or _0000/_0001 (nnU-Net) for "

@@ -9,6 +9,14 @@ from cervjax.io.filenames import DICOM, NIFTI, OTHER_FORMAT, OUTPUT, safe_name, 
 from cervjax.io.files import walk_once
 from cervjax.io.scans import Problem
 
+_LABELS = re.compile(
+    r"(?i)(?:.*[-_ ])?(?:labels?|masks?|segs?|segmentations?|rois?|ground[-_ ]?truths?)"
+    r"(?:tr|ts|va)?|label[-_ ].*|derivatives"
+)
+"""Folders whose images are drawn, whatever their names."""
+_OF_TOOLS = re.compile(r"(?i)nii|niftis?|resources|files|converted|dcm2niix")
+"""Folders that tools put between a series and its image."""
+
 
 class Tree(NamedTuple):
     """What lies in a folder.
@@ -16,12 +24,14 @@ class Tree(NamedTuple):
     Attributes:
         paths: NIfTI files that are no output.
         others: images of formats that are not read.
+        passed: masks and maps, by their names.
         has_dicom: whether there is DICOM.
         problems: folders and files that cannot be read.
     """
 
     paths: list[Path]
     others: list[Path]
+    passed: list[Path]
     has_dicom: bool
     problems: list[Problem]
 
@@ -30,6 +40,7 @@ def walk(root: Path) -> Tree:
     """Looks through a folder and its sub-folders, each once."""
     paths: list[Path] = []
     others: list[Path] = []
+    passed: list[Path] = []
     problems: list[Problem] = []
     has_dicom = False
 
@@ -41,19 +52,21 @@ def walk(root: Path) -> Tree:
 
     for folder, subfolders, names in walk_once(root, unreadable):
         subfolders[:] = sorted(
-            (d for d in subfolders if d[0] != "." and d.lower() != "derivatives"),
+            (d for d in subfolders if d[0] != "." and not _LABELS.fullmatch(d)),
             key=lambda d: ((folder / d).is_symlink(), natural(d)),
         )
         has_dicom |= any(map(DICOM.fullmatch, names))
         for name in sorted(names, key=natural):
             nifti, path = NIFTI.fullmatch(name), folder / name
-            if nifti and not OUTPUT.fullmatch(nifti["stem"]):
+            if nifti and OUTPUT.fullmatch(nifti["stem"]):
+                passed.append(path)
+            elif nifti:
                 problem = _unreadable(path)
                 paths += [] if problem else [path]
                 problems += [problem] if problem else []
             if OTHER_FORMAT.fullmatch(name):
                 others.append(folder / name)
-    return Tree(paths, others, has_dicom, problems)
+    return Tree(paths, others, passed, has_dicom, problems)
 
 
 def _unreadable(path: Path) -> Problem | None:
@@ -68,6 +81,13 @@ def _unreadable(path: Path) -> Problem | None:
     return Problem(
         safe_name(stem_of(path), path.parent), (path,), f"{path} is {what}", hint
     )
+
+
+def series_folder(folder: Path, root: Path) -> Path:
+    """The folder of a series, above those that tools put in between."""
+    while folder != root and _OF_TOOLS.fullmatch(folder.name):
+        folder = folder.parent
+    return folder
 
 
 def natural(name: str) -> list[str | int]:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cervjax.io.filenames import ROLES
 from cervjax.io.pairing import find_scans, pairing_table
+from cervjax.io.roles import ROLES
 from cervjax.io.scans import PairingError, Problem, Scan, explicit_scan
 
 

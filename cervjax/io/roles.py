@@ -60,9 +60,9 @@ _WORD = f"(?i:{_any_of([w for w in WORDS if w not in _LAST_ONLY])})"
 _LONG_WORD = f"(?i:{_any_of([w for w in WORDS if 'phase' in w or w == 'opposed'])})"
 _ENTITY = "(?:(?:acq|rec|desc|part)-)?"  # a BIDS entity whose value is the role
 _COPY = "(?P<copy>[ab]?)"  # dcm2niix tells equal names apart: x_in, x_ina
-SERIES = r"(?P<mark>(?i:series[-_ ]?|ser[-_ ]?|se|s)?)(?P<number>\d{1,4})(?:a\d{3,4})?"
+SERIES = r"(?P<mark>(?i:ser(?:ies)?[-_ ]?|se?)?)(?P<number>\d{1,4})(?:a\d{3,4})?"
 """The number of a series, as converters write it at the end of a name."""
-_BEFORE_SERIES = r"(?=[-_. ](?i:series[-_ ]?|ser[-_ ]?|se|s)?\d{1,4}(?:a\d{3,4})?$)"
+_BEFORE_SERIES = r"(?=[-_. ](?i:ser(?:ies)?[-_ ]?|se?)?\d{1,4}(?:a\d{3,4})?$)"
 _DIXON = r"(?i:dixon|vibe|flex|ideal|lava)"
 _AFTER_DIXON = (
     f"(?:{'|'.join(f'(?<={w})' for w in 'dixon vibe flex ideal lava'.split())})"

@@ -60,7 +60,7 @@ def convolve(
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve(parts: Parts, kernel: Array, stride: int, lowering: Lowering) -> Array:
     plain, fast = partial(_plain, stride=stride), partial(_fast, stride=stride)
-    return _choose(lowering, plain, fast, parts, kernel)
+    return choose(lowering, plain, fast, parts, kernel)
 
 
 def _convolve_forward(parts: Parts, kernel: Array, stride: int, lowering: Lowering):
@@ -72,13 +72,14 @@ def _convolve_backward(stride: int, lowering: Lowering, saved: tuple, dy: Array)
         return jax.vjp(partial(_plain, stride=stride), parts, kernel)[1](dy)
 
     fast = partial(_fast_gradients, stride=stride)
-    return _choose(lowering, plain, fast, *saved, dy)
+    return choose(lowering, plain, fast, *saved, dy)
 
 
 _convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
-def _choose(lowering: Lowering, plain: Callable, fast: Callable, *args: Any) -> Any:
+def choose(lowering: Lowering, plain: Callable, fast: Callable, *args: Any) -> Any:
+    """The form for the platform that the program is compiled for, or the forced one."""
     if lowering == "fast":
         return fast(*args)
     return lax.platform_dependent(*args, cpu=fast, default=plain)

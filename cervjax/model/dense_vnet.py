@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jaxtyping import Float
 
 from cervjax.anatomy import NUM_CLASSES
@@ -26,6 +26,7 @@ from cervjax.model.layers import (
     he_truncated_normal,
 )
 from cervjax.model.region import Region, cut, grow, moved, needed
+from cervjax.model.upsampled_convolution import convolve_upsampled
 from cervjax.model.upsampling import upsample
 
 SIZE_MULTIPLE = 8
@@ -223,21 +224,32 @@ class DenseVNet(nn.Module):
         stem = self.stem([x], train)
         skip, x = self.block0([pooled, stem], train, here)
         x = margin.restored(x, spared)
-        features = [cut(pooled, here), skip]
-        for block, factor, size in (
-            (self.block1, 2, sizes[1]),
-            (self.block2, 4, sizes[2]),
-        ):
-            coarse = needed(around, factor, size)
-            skip, x = block([x], train, coarse)
-            origin = [factor * first for first, _ in coarse]
-            features.append(cut(upsample(skip, factor), moved(around, origin)))
-        # Without a barrier XLA computes the upsampling inside every tap of the head.
-        features = lax.optimization_barrier(features)
-        kernel = self.head_kernel.astype(self.dtype)
-        logits = convolve(features, kernel, lowering=self.lowering)
+        # What the head reads at a quarter of the resolution.
+        quarter = needed(around, 2, sizes[1])
+        skip1, x = self.block1([x], train, quarter)
+        eighth = needed(quarter, 2, sizes[2])
+        skip2, _ = self.block2([x], train, eighth)
+        skip2 = cut(upsample(skip2, 2), moved(quarter, [2 * f for f, _ in eighth]))
+        logits = self._head([cut(pooled, here), skip], [skip1, skip2], around, quarter)
         logits = cut(logits, moved(region, [first for first, _ in around]))
         return logits.astype(jnp.float32) + self.head_bias.reshape(1, 1, 1, 1, -1)
+
+    def _head(
+        self, fine: list[Array], coarse: list[Array], around: Region, quarter: Region
+    ) -> Array:
+        """Logits of ``around``, without their bias, of features that reach as far.
+
+        ``coarse`` features are those of ``quarter``, at half the resolution.
+        """
+        kernel = self.head_kernel.astype(self.dtype)
+        channels = sum(part.shape[-1] for part in fine)
+        logits = convolve(fine, kernel[..., :channels, :], lowering=self.lowering)
+        rest = convolve_upsampled(
+            jnp.concatenate(coarse, -1),
+            kernel[..., channels:, :],
+            lowering=self.lowering,
+        )
+        return logits + cut(rest, moved(around, [2 * first for first, _ in quarter]))
 
     def _first_block_margin(self) -> ConstantMargin:
         """Of the way through stem, units and downsampling."""

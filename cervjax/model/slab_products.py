@@ -21,7 +21,13 @@ Parts = tuple[Array, ...]
 _SLAB_FLOATS = 1 << 18  # temporaries of one slab: 1 MiB, what caches of two cores hold
 
 
-def correlate(parts: Parts, kernel: Array, padding: Padding, stride: int = 1) -> Array:
+def correlate(
+    parts: Parts,
+    kernel: Array,
+    padding: Padding,
+    stride: int = 1,
+    then: Callable[[Array], Array] = lambda planes: planes,
+) -> Array:
     """Correlation with zeros outside, one matrix product per slab of x-planes.
 
     Along some axes the taps are gathered beforehand as input channels, along the others
@@ -32,9 +38,11 @@ def correlate(parts: Parts, kernel: Array, padding: Padding, stride: int = 1) ->
         kernel: float32 (kx, ky, kz, C, O).
         padding: the reach of the kernel.
         stride: along x and y; along z it is 1.
+        then: done to the planes (x, y, z, O) of each slab, while they are in cache; may
+            change all sizes but the first.
 
     Returns:
-        float32 (b, ceil(X / stride), ceil(Y / stride), Z, O).
+        float32 (b, ceil(X / stride), ceil(Y / stride), Z, O), or what ``then`` gives.
     """
     taps, (c, o) = kernel.shape[:3], kernel.shape[3:]
     batch, nx, ny, nz, _ = parts[0].shape
@@ -48,7 +56,7 @@ def correlate(parts: Parts, kernel: Array, padding: Padding, stride: int = 1) ->
     def slab(element: Array, start: Array, count: int) -> Array:
         rows = _gather(parts, element, start, (count, ny), padding, inner, stride)
         product = rows.reshape(-1, widths[0]) @ matrix
-        return _sum_taps(product.reshape(count, ny, nz, -1), padding, outer)
+        return then(_sum_taps(product.reshape(count, ny, nz, -1), padding, outer))
 
     return _by_slabs(slab, batch, planes, ny * nz * (c + sum(widths)))
 

@@ -25,11 +25,16 @@ def upsample(
     """(b, x, y, z, c) to the same at ``factor`` times the resolution."""
     x = jnp.asarray(x)
     for axis in (2, 3, 1):
-        step = _next(x, axis) - x
-        parts = [x + step * (k / factor) for k in range(factor)]
-        shape = (*x.shape[:axis], x.shape[axis] * factor, *x.shape[axis + 1 :])
-        x = jnp.stack(parts, axis + 1).reshape(shape)
+        x = upsample_axis(x, factor, axis)
     return x
+
+
+def upsample_axis(x: Array, factor: int, axis: int) -> Array:
+    """Upsamples one axis."""
+    step = next_voxel(x, axis) - x
+    parts = [x + step * (k / factor) for k in range(factor)]
+    shape = (*x.shape[:axis], x.shape[axis] * factor, *x.shape[axis + 1 :])
+    return jnp.stack(parts, axis + 1).reshape(shape)
 
 
 def map_fine_planes(
@@ -57,7 +62,7 @@ def map_fine_planes(
         return jax.tree.map(lambda v: v.reshape(b, 2, 2, along_z, ny, nz), values)
 
     planes = jnp.asarray(logits).transpose(1, 4, 0, 2, 3)
-    return jax.tree.map(_from_parity, _map(slab, planes, _next(planes, 0)))
+    return jax.tree.map(_from_parity, _map(slab, planes, next_voxel(planes, 0)))
 
 
 def sum_fine_planes(
@@ -80,7 +85,7 @@ def sum_fine_planes(
 
     planes = jnp.asarray(logits).transpose(1, 4, 0, 2, 3)
     fine = _to_parity(jnp.asarray(fine)).reshape(nx, b, -1)
-    parts = _map(slab, planes, _next(planes, 0), fine)
+    parts = _map(slab, planes, next_voxel(planes, 0), fine)
     return jax.tree.map(lambda v: v.sum(0), parts)
 
 
@@ -98,14 +103,14 @@ def _between(low: Array, high: Array, along_z: int = 2) -> Array:
     """Two planes (c, b, y, z) to (c, b, 2, 2, along_z, y, z), even voxels first."""
     v = jnp.stack([low, high], 2)
     for axis, factor in ((3, 2), (5, along_z)):  # y, then z
-        halfway = [v + (_next(v, axis) - v) * 0.5] * (factor - 1)
+        halfway = [v + (next_voxel(v, axis) - v) * 0.5] * (factor - 1)
         v = jnp.stack([v, *halfway], axis if axis == 3 else 4)
         v = lax.optimization_barrier(v)  # fused, XLA would interpolate time and again
     low, high = v[:, :, 0], v[:, :, 1]
     return lax.optimization_barrier(jnp.stack([low, low + (high - low) * 0.5], 2))
 
 
-def _next(v: Array, axis: int) -> Array:
+def next_voxel(v: Array, axis: int) -> Array:
     """The neighbour along an axis, the last one its own."""
     n = v.shape[axis]
     last = lax.slice_in_dim(v, n - 1, n, axis=axis)

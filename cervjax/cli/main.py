@@ -36,6 +36,7 @@ from cervjax.cli import (
     report,
     tables,
     train,
+    translate,
 )
 from cervjax.cli.flags import INTERRUPTED, NOT_STARTED, extra_with
 
@@ -44,6 +45,7 @@ COMMANDS = {
     "measure": measure,
     "tables": tables,
     "report": report,
+    "translate": translate,
     "evaluate": evaluate,
     "cohort": cohort,
     "reference": reference,

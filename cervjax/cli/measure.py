@@ -31,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels",
         default="",
         metavar="SET",
-        help="what the numbers mean: paper, musclemap, nnU-Net's dataset.json, or a "
-        "table (CSV) with the columns value and name; default: a dataset.json beside "
-        "the masks, else paper",
+        help="what the numbers mean: paper, musclemap, nnU-Net's dataset.json, a table "
+        "(CSV) with the columns value and name, or a mask that has the names in its "
+        "header; default: a dataset.json beside the masks, else paper",
     )
     parser.add_argument(
         "--measure-on",

@@ -1,7 +1,7 @@
 """What the numbers in a mask mean: the paper's labels, MuscleMap's, or a file's.
 
 nnU-Net names its labels in ``dataset.json``; a table with the columns value and name
-(or value, muscle and side) does for any other program.
+(or value, muscle and side) does for any other program, as does a mask with names in it.
 """
 
 import re
@@ -13,7 +13,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cervjax.anatomy import MUSCLES
+from cervjax.io.filenames import NIFTI
 from cervjax.io.files import read_json
+from cervjax.io.label_names import label_names
 from cervjax.io.tables import read_rows
 
 DATASET_JSON = "dataset.json"
@@ -77,8 +79,9 @@ def read_label_set(given: str, beside: Path | None = None) -> LabelSet:
     """The label set that a user names.
 
     Args:
-        given: "paper", "musclemap", or a file: nnU-Net's ``dataset.json``, or a table
-            (.csv, .tsv). "" looks for a ``dataset.json`` and else takes the paper's.
+        given: "paper", "musclemap", or a file: nnU-Net's ``dataset.json``, a table
+            (.csv, .tsv), or a mask with names in its header (.nii.gz). "" looks for a
+            ``dataset.json`` and else takes the paper's.
         beside: where the masks are: a ``dataset.json`` lies there or one folder up.
 
     Raises:
@@ -97,8 +100,11 @@ def read_label_set(given: str, beside: Path | None = None) -> LabelSet:
     if not path.is_file():
         raise ValueError(
             f"--labels {given}: not a file; give {PAPER.name}, {MUSCLEMAP.name}, "
-            f"nnU-Net's {DATASET_JSON}, or a table with the columns value and name"
+            f"nnU-Net's {DATASET_JSON}, a table with the columns value and name, or a "
+            "mask that has names of labels in its header"
         )
+    if NIFTI.fullmatch(path.name):
+        return _named(path, [(n, v) for v, n in label_names(path).items()])
     return _of_json(path) if path.suffix.lower() == ".json" else _of_table(path)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Float, Float32, Real, UInt8
+from jaxtyping import Float, Float32, Real, UInt8, UInt16
 from nibabel import Nifti1Image
 from nibabel.orientations import (
     apply_orientation,
@@ -24,6 +24,7 @@ from nibabel.orientations import (
 )
 
 from cervjax.io.files import write_atomically
+from cervjax.io.label_names import names_extension
 from cervjax.io.nifti_checks import (
     UNREADABLE,
     NiftiError,
@@ -183,6 +184,8 @@ def labels_file(
 ) -> bytes:
     """A RAS label map as a NIfTI file of uint8 on the grid of the scan.
 
+    The names of the muscles are in its header, see `label_names`.
+
     Args:
         labels: uint8 (x, y, z), RAS, the shape of ``like.data``.
         like: the scan; its qform, sform, codes and units are kept bit for bit.
@@ -194,7 +197,25 @@ def labels_file(
     header = like.header.copy()
     header.set_intent("label", name="cervjax muscles")
     header["descrip"] = b"cervjax: labels of Weber et al. 2021, Table 1"
-    return _file_like(labels.astype(np.uint8), like, header, compressed)
+    values = labels.astype(np.uint8)
+    return _file_like(values, like, header, compressed, (names_extension(),))
+
+
+def write_values(
+    path: str | Path, values: UInt16[np.ndarray, "x y z"], like: NiftiImage
+) -> None:
+    """Writes a RAS label map of another program's values, atomically; without names.
+
+    Args:
+        path: ``.nii`` or ``.nii.gz``.
+        values: uint16 (x, y, z), RAS, the shape of ``like.data``.
+        like: the scan; its qform, sform, codes and units are kept bit for bit.
+    """
+    header = like.header.copy()
+    header.set_intent("label")
+    header["descrip"] = b"cervjax"
+    content = _file_like(values, like, header, str(path).endswith(".gz"))
+    write_atomically(path, lambda part: part.write_bytes(content))
 
 
 def write_map(
@@ -216,12 +237,17 @@ def write_map(
 
 
 def _file_like(
-    data: np.ndarray, like: NiftiImage, header: Any, compressed: bool
+    data: np.ndarray,
+    like: NiftiImage,
+    header: Any,
+    compressed: bool,
+    extensions: tuple = (),
 ) -> bytes:
     """A NIfTI file of the same kind and grid as the scan's."""
     header.set_data_dtype(data.dtype)
-    header.extensions.clear()  # may name the patient, as db_name may
-    if "db_name" in header:  # NIfTI-2 has none
+    header.extensions[:] = extensions  # the scan's may name the patient
+    header["vox_offset"] = 0  # as the extensions make it
+    if "db_name" in header:  # may do so, too; NIfTI-2 has none
         header["db_name"] = b""
     header.set_data_shape(data.shape)
     header.set_slope_inter(1, 0)
@@ -229,7 +255,7 @@ def _file_like(
     stored = np.ascontiguousarray(to_stored_orientation(data, like))
     two = type(like.header) is nib.Nifti2Header
     image = (nib.Nifti2Image if two else Nifti1Image)(stored, None, header)
-    return _bytes(image, compressed, 6 if data.dtype == np.uint8 else 1)
+    return _bytes(image, compressed, 6 if data.dtype.kind == "u" else 1)
 
 
 def write_volume(

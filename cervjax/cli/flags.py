@@ -185,6 +185,7 @@ def positive(text: str) -> int:
 _EXTRAS = {
     "train": ("grain", "ml_collections", "optax", "orbax", "tensorboardX"),
     "figures": ("plotly", "skimage"),
+    "mixture": ("sklearn",),
     "dicom": ("dcm2niix", "highdicom", "pydicom"),
 }
 

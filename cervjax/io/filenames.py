@@ -19,7 +19,7 @@ DICOM = re.compile(r"(?i).*\.(dcm|ima)|dicomdir|im[-_]?\d+|mr\.[\d.]+")
 OTHER_FORMAT = re.compile(r"(?i)[^.].*\.(nrrd|nhdr|mha|mhd|mgz|mgh|img|hdr|mif|par)")
 OUTPUT = re.compile(
     r"(?i)(.*[-_])?(dseg|seg|softseg|probseg|mask|labels?|levels?|pdff|ff|fatfrac"
-    r"|r2star|niftynet_out)"
+    r"|r2star|mixture|niftynet_out)"
 )
 MASK_ENDINGS = ("dseg", "seg", "label", "labels", "mask")
 MASK = re.compile(rf"(?i)(?P<name>.+?)[-_](?:{'|'.join(MASK_ENDINGS)})")

@@ -119,6 +119,34 @@ _LEVEL = {
     "level_confidence": Column("of a level that the network found; 1 from a file", "1"),
     "area_mean_mm2": Column("mean cross-section at the level", "mm^2"),
 }
+_MIXTURE = {
+    "image": Column("the image whose intensities were told apart"),
+    "method": Column(
+        "how they were",
+        levels={
+            "mixture2": "two Gaussians: muscle and fat",
+            "mixture3": "three Gaussians: muscle, neither, fat",
+        },
+    ),
+    **{
+        f"{name}_{ending}": Column(f"{what} {text}", unit)
+        for ending, what, unit in (
+            ("percent", "share of the muscle's voxels that are", "%"),
+            ("volume_ml", "volume of the muscle's voxels that are", "ml"),
+        )
+        for name, text in (
+            ("muscle", "as dark as muscle"),
+            ("fat", "as bright as fat"),
+            ("undefined", "of the middle of three Gaussians"),
+        )
+    },
+    "muscle_max_intensity": Column("darker voxels are muscle", "arbitrary"),
+    "fat_min_intensity": Column("brighter voxels are fat", "arbitrary"),
+    "mixture_separation": Column(
+        "Ashman's D of the darkest and the brightest Gaussian; below 2: one peak",
+        "1",
+    ),
+}
 _HISTOGRAM = {
     "from_percent": Column("lower end of a bin of voxels' fat fractions", "%"),
     "to_percent": Column("its upper end, not included", "%"),
@@ -148,9 +176,18 @@ _FAILURE = {
 }
 
 COLUMNS = (
-    _IDENTITY | _MEASURES | _MUSCLE | _SLICE | _LEVEL | _HISTOGRAM | _ORIGIN | _FAILURE
+    _IDENTITY
+    | _MEASURES
+    | _MUSCLE
+    | _MIXTURE
+    | _SLICE
+    | _LEVEL
+    | _HISTOGRAM
+    | _ORIGIN
+    | _FAILURE
 )
-"""All columns of ``measurements.csv``, its tables by slice, and ``failures.csv``."""
+"""All columns of ``measurements.csv``, its tables by slice, of images of one
+contrast, and ``failures.csv``."""
 
 
 def as_bids() -> dict[str, Any]:

@@ -31,6 +31,7 @@ FEWEST = {
     "lean_ratio": Limit(0.82, None, "95th percentile of OOP/IP in all muscles"),
     "levels_covered": Limit(0.999, 0.001, "share of the muscle's levels in Table 1"),
     "places": Limit(None, 0.8, DIGITAL),
+    "mixture_separation": Limit(2, None, "Ashman's D: below 2, one peak, not two"),
 }
 """Less than these is too little."""
 
@@ -46,6 +47,9 @@ MOST = {
     "scanner_swapped_percent": Limit(1, 50, "of a muscle measured on water and fat"),
     "asymmetry_volume_percent": Limit(67, None, "two-fold; sides differ less"),
     "asymmetry_mfi_points": Limit(10, None, f"2 standard deviations ({PAPER})"),
+    "mixture_fat_percent": Limit(
+        50, None, "in a lean man tendons are the dark kind, muscle the bright one"
+    ),
     "scm_slope": Limit(-0.15, 0.2, "-0.5 to -1.5 in whole necks; see places"),
     "slice_mm": Limit(7, None, "half a level; the paper's slices are 3 mm"),
     "in_plane_mm": Limit(1.6, None, "LC and TR are sheets of 4-8 mm"),

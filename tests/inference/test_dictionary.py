@@ -12,7 +12,7 @@ from cervjax.measurement.dictionary import COLUMNS, as_bids
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
-TABLES = ("slices", "levels", "histogram")
+TABLES = ("slices", "levels", "histogram", "mixture")
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +27,9 @@ def results(tmp_path_factory, two_blobs, threshold_weights):
     (folder / "levels.csv").write_text("level,first_slice,last_slice\nC5,2,9\n")
     argv = [folder / "in", folder / "out", "-o", folder / "out" / "measured"]
     main(["measure", *map(str, argv), "--levels", str(folder / "levels.csv")])
+    files = folder / "in/sub-1_inphase.nii.gz", folder / "out/sub-1_dseg.nii.gz"
+    argv = [*files, "-o", folder / "out" / "mixture"]
+    main(["measure", *map(str, argv), "--method", "mixture3"])
     return folder / "out"
 
 

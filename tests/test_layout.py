@@ -36,6 +36,7 @@ HOMES = {
     "flax.linen": {"model"},
     "google_crc32c": {"model"},
     "grain": {"data", "training"},
+    "highdicom": {"io"},
     "nibabel": {"io"},
     "optax": {"training"},
     "orbax": {"training"},

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from cervjax.cli.flags import OK, SOME_FAILED, check_writable
@@ -60,18 +61,12 @@ def scans_of_dicom(
     Returns:
         The converted scans, and problems.
     """
-    from cervjax.io.dicom_convert import convert_scan, unpacked
+    from cervjax.io.dicom_convert import convert_scan
     from cervjax.io.dicom_scans import dicom_table, find_dicom_scans
     from cervjax.io.pseudonyms import read_key
 
     key = read_key(args.pseudonym_key)
-    if path.is_file():
-        opened = unpacked(path)
-    elif path.is_dir():
-        opened = contextlib.nullcontext(path)
-    else:
-        raise ValueError(f"{path} does not exist; check the path")
-    with opened as folder:
+    with opened(path) as folder:
         found, problems, left_out = find_dicom_scans(
             folder, key, keep_ids=args.keep_ids
         )
@@ -87,6 +82,21 @@ def scans_of_dicom(
     for problem in failed:
         print(f"PROBLEM {problem.scan}: {problem.message}\n  {problem.hint}")
     return scans, [*problems, *failed]
+
+
+def opened(path: Path) -> AbstractContextManager[Path]:
+    """The folder, or that of an archive's files for as long as they are needed.
+
+    Raises:
+        ValueError: neither is there.
+    """
+    from cervjax.io.dicom_convert import unpacked
+
+    if path.is_file():
+        return unpacked(path)
+    if path.is_dir():
+        return contextlib.nullcontext(path)
+    raise ValueError(f"{path} does not exist; check the path")
 
 
 def run(args: argparse.Namespace) -> int:

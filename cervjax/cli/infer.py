@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cervjax.about import __version__
 from cervjax.cli.dicom import add_dicom_flags, is_dicom, scans_of_dicom
+from cervjax.cli.dicom_seg import KINDS, segmentations
 from cervjax.cli.flags import (
     OK,
     SOME_FAILED,
@@ -41,7 +42,7 @@ HELP = "segment and measure scans"
 
 EXAMPLES = """\
 cervjax infer scans/ -o results/
-cervjax infer dicom_export/ -o results/
+cervjax infer dicom_export/ -o results/ --dicom-seg
 cervjax infer --in-phase ip.nii.gz --out-phase op.nii.gz -o results/
 cervjax infer scans/ --dry-run --csv scans.csv
 cervjax infer --list scans.csv -o results/"""
@@ -78,6 +79,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_extras(parser)
     parser.add_argument(
         "--report", action="store_true", help="write report.html to check them on, too"
+    )
+    parser.add_argument(
+        "--dicom-seg",
+        nargs="?",
+        choices=KINDS,
+        const=KINDS[0],
+        metavar="KIND",
+        help="DICOM: write masks as DICOM SEG, too, as 'cervjax dicom-seg' does: "
+        "binary (default) or labelmap",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the pairing only")
     parser.add_argument(
@@ -168,6 +178,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--csv writes what --dry-run finds; give both")
     if is_dicom(args.scans or args.input):
         return _run_on_dicom(args)
+    if args.dicom_seg:
+        raise ValueError("--dicom-seg is for scans in DICOM; these are NIfTI")
     scans, problems, root = scans_of(args)
     part, parts = args.shard
     scans, problems = scans[part - 1 :: parts], problems[part - 1 :: parts]
@@ -191,13 +203,21 @@ def _run_on_dicom(args: argparse.Namespace) -> int:
         raise ValueError("give a folder for the results: -o OUT")
     if out is not None:
         check_writable(out)
+    if args.dicom_seg:
+        from cervjax.io.dicom_seg import require_highdicom
+
+        require_highdicom()
     images = None if out is None else out / "nifti"
     found = scans_of_dicom(args.scans or args.input, images, args)
     scans, problems = chosen(*found, args.only, args.exclude)
     if out is None:
         return SOME_FAILED if problems else OK
     extras = [name for name in ("maps", "histogram") if getattr(args, name)]
-    return _segment(args, scans, problems, extras)
+    status = _segment(args, scans, problems, extras)
+    if args.dicom_seg and scans:
+        dicom = args.scans or args.input
+        return max(status, segmentations(args.output, dicom, args.dicom_seg, args))
+    return status
 
 
 def _segment(

@@ -46,3 +46,9 @@ def read_key(path: Path | None = None) -> bytes:
 def pseudonym(key: bytes, identity: str) -> str:
     """8 hexadecimal digits for a person or a study."""
     return hmac.new(key, identity.encode(), hashlib.sha256).hexdigest()[:_DIGITS]
+
+
+def hashed_uid(key: bytes, uid: str) -> str:
+    """A UID of DICOM in place of another one, always the same for one key."""
+    digest = hmac.new(key, f"uid {uid}".encode(), hashlib.sha256).digest()
+    return f"2.25.{int.from_bytes(digest[:16], 'big')}"

@@ -123,12 +123,14 @@ def test_dicom_and_nifti_give_the_same_table(
         main(
             ["infer", str(tmp_path / source), "-o", str(out)]
             + ["--weights", str(random_weights), "--histogram", "--maps"]
+            + ["--dicom-seg"] * (source == "dicom")
         )
         ids = ("scan", "volume_ml", "mfi_percent", "muscle", "side")
         rows = [row for _, row in read_rows(out / "measurements.csv")]
         tables.append([[row[name] for name in ids[1:]] for row in rows])
     assert tables[0] == tables[1] and len(tables[0]) == 14
     printed = "".join(capfd.readouterr())
+    assert "1 DICOM segmentation(s), 0 failed" in printed
     content = b"".join(
         (gzip.decompress if path.suffix == ".gz" else bytes)(path.read_bytes())
         for path in (tmp_path / "of_dicom").rglob("*")

@@ -69,6 +69,9 @@ MUSCLES: tuple[Muscle, ...] = tuple(
 NUM_CLASSES = 1 + len(MUSCLES)
 """Background and 14 muscles."""
 
+IGNORED = 255
+"""In label maps to train on: voxels of which nobody knows what they are."""
+
 LEVEL_CLASSES = {
     level: NUM_CLASSES + i
     for i, level in enumerate(("C2", "C3", "C4", "C5", "C6", "C7", "T1"))

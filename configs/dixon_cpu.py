@@ -28,6 +28,8 @@ def get_config() -> ConfigDict:
     data.root = ""  # a folder of scans with labels; "" makes digital necks
     data.validation_root = ""  # "" takes num_validation participants of root
     data.num_validation = 0  # participants of root; digital necks bring their own
+    data.folds = 0  # instead: people are dealt to so many parts, 0 is none
+    data.fold = 0  # the part that validates, from 0
     data.cache = ""  # folder of prepared volumes; "" is the user's cache folder
     data.landmarks = ""  # standardisation_models.txt; "" learns them
     data.spacing_mm = (1.0, 1.0, 3.0)

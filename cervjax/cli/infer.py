@@ -137,8 +137,8 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--levels-rule",
         choices=("paper", "none"),
-        help="each muscle at its levels of the paper's Table 1 (default), or in its "
-        "full length; for weights that find levels",
+        help="each muscle at its levels of the paper's Table 1, or in its full length; "
+        "for weights that find levels (default: the weights')",
     )
     parser.add_argument(
         "--batch-size", type=positive, default=1, help="windows at once (default 1)"

@@ -11,7 +11,9 @@ HELP = "train the network, or go on training"
 EXAMPLES = """\
 cervjax train --config dixon_cpu --workdir runs/a
 cervjax train --config my_config.py --workdir runs/b --init-from runs/a
-cervjax train --config dixon --workdir runs/c --config.train.num_steps=2000"""
+cervjax train --config dixon --workdir runs/c --config.train.num_steps=2000
+cervjax train --config finetune --workdir runs/own --init-from shipped \
+  --config.data.root=own/"""
 
 TAKES_REST = True  # --config.KEY=VALUE
 
@@ -33,9 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--init-from",
-        type=Path,
         metavar="WEIGHTS",
-        help="weights to start from, as --weights of infer",
+        help="weights to start from: shipped (the package's own), or as --weights of "
+        "infer",
     )
 
 

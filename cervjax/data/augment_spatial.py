@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from cervjax.anatomy import LEFT_RIGHT_PERMUTATION
+from cervjax.anatomy import IGNORED, LEFT_RIGHT_PERMUTATION
 
 Size = tuple[int, int, int]
 PerAxis = tuple[float, float, float]
@@ -65,7 +65,7 @@ def warp(
     Args:
         key: one for the batch.
         image: float (b, X, Y, Z, c), interpolated linearly.
-        labels: integers (b, X, Y, Z), nearest neighbour.
+        labels: integers (b, X, Y, Z), nearest neighbour; 0-14 or `IGNORED`.
         window: size of the result, static.
         spacing_mm: voxel size, static.
         settings: static.
@@ -86,7 +86,7 @@ def warp(
         moved = nearest(labels, index)
         if settings.mirror and settings.exchange_labels:
             other = jnp.asarray(LEFT_RIGHT_PERMUTATION).astype(labels.dtype)[moved]
-            moved = jnp.where(mirrored, other, moved)
+            moved = jnp.where(mirrored & (moved != IGNORED), other, moved)
         return resample(image, index), moved
 
     return jax.vmap(one)(jax.random.split(key, len(image)), image, labels)

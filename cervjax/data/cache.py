@@ -99,7 +99,7 @@ def cache_volumes(
 
     Args:
         scans: what to prepare.
-        recipe: with landmarks.
+        recipe: with landmarks, if its normalisation needs them.
         folder: where to; may be shared by runs. An entry takes 9 bytes a voxel.
         log: receives warnings about scans.
         on_progress: called with each finished scan's name, in order.
@@ -115,7 +115,7 @@ def cache_volumes(
             have been prepared; or the recipe has no landmarks.
     """
     missing = [channel for channel in CHANNELS if channel not in recipe.landmarks]
-    if missing:
+    if missing and recipe.normalisation == "histogram":
         raise DataError(
             f"the recipe has no landmarks for {' and '.join(missing)}; learn them from "
             "the training scans (learn_landmarks)"
@@ -187,6 +187,7 @@ def _key(scan: LabelledScan, recipe: Recipe) -> str:
     landmarks = {  # as `prepare` uses them, learnt just now or read from a model card
         channel: np.asarray(recipe.landmarks[channel], np.float32).tolist()
         for channel in CHANNELS
+        if channel in recipe.landmarks
     }
     content = [_FORMAT, hashes, {**asdict(recipe), "landmarks": landmarks}]
     text = json.dumps(content, sort_keys=True, default=float)

@@ -16,7 +16,12 @@ from cervjax.data.cache import (
     cache_volumes,
     learn_landmarks,
 )
-from cervjax.data.split import Split, check_disjoint, split_participants
+from cervjax.data.split import (
+    Split,
+    check_disjoint,
+    split_folds,
+    split_participants,
+)
 from cervjax.data.tissue_maps import MapFile
 from cervjax.io.files import user_cache
 from cervjax.io.labels import LabelledScan, find_labelled
@@ -67,7 +72,11 @@ def load_train_set(data: ConfigDict, landmarks: Landmarks | None, log: Log) -> T
         padding_mode=data.padding_mode,
         skip_fitting_grid=data.skip_fitting_grid,
     )
-    if not landmarks:
+    if data.get("normalisation") == "foreground":
+        recipe = replace(
+            recipe, landmarks={}, keep_last_plane=True, normalisation="foreground"
+        )
+    elif not landmarks:
         recipe = replace(recipe, landmarks=_landmarks(data, split.train, recipe, log))
     folder = cache_folder(data) / "volumes"
     scans = [*split.train, *split.validation]
@@ -113,7 +122,7 @@ def check_classes(volumes: Sequence[Volume], allowed: Collection[int] = ()) -> N
 def _landmarks(
     data: ConfigDict, train: list[LabelledScan], recipe: Recipe, log: Log
 ) -> Landmarks:
-    if data.landmarks:
+    if data.get("landmarks"):
         try:
             return read_landmarks(Path(data.landmarks))
         except ValueError as error:
@@ -130,9 +139,15 @@ def _scans(data: ConfigDict, log: Log) -> tuple[Split, str]:
     if data.validation_root:
         split = Split(scans, _found(Path(data.validation_root), log))
     else:
-        split = split_participants(scans, data.num_validation)
+        split = _divided(scans, data)
     number = len({s.participant for s in split.train})
     return split, f"{len(split.train)} scans of {number} participants (user's data)"
+
+
+def _divided(scans: list[LabelledScan], data: ConfigDict) -> Split:
+    if data.get("folds", 0):
+        return split_folds(scans, data.folds, data.fold)
+    return split_participants(scans, data.num_validation)
 
 
 def _found(root: Path, log: Log) -> list[LabelledScan]:

@@ -18,10 +18,10 @@ from cervjax.inference.stitching import (
 )
 from cervjax.inference.test_time_augmentation import logit_steps
 from cervjax.inference.tiling import sliding_window, whole_volume
-from cervjax.inference.types import LevelsRule, Segmentation, Settings, Size
+from cervjax.inference.types import Segmentation, Settings, Size
 from cervjax.inference.verdict import judge, verdict_warnings
 from cervjax.io.dixon import DixonImages
-from cervjax.model.card import Tta
+from cervjax.model.card import LevelsRule, Tta
 from cervjax.model.dense_vnet import DenseVNet
 from cervjax.model.weights import Weights
 from cervjax.preprocessing.pipeline import Prepared, Recipe, prepare, unpad

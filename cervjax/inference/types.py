@@ -10,10 +10,9 @@ from cervjax.anatomy import NUM_CLASSES
 from cervjax.inference.levels import SliceLevels
 from cervjax.inference.verdict import Verdict
 from cervjax.io.dixon import Measured
-from cervjax.model.card import Mode, ModelCard, Tta
+from cervjax.model.card import LevelsRule, Mode, ModelCard, Tta
 from cervjax.model.dense_vnet import SIZE_MULTIPLE
 
-LevelsRule = Literal["paper", "none"]
 Stitch = Literal["logits", "labels"]
 Size = tuple[int, int, int]
 """Voxels along x, y and z."""
@@ -119,6 +118,7 @@ class Settings:
             "mode": mode,
             "stitch": "labels" if niftynet else "logits",
             "tta": card.tta,
+            "levels_rule": card.levels_rule,
         }
         return cls(**{**defaults, **given})
 

@@ -14,6 +14,8 @@ from cervjax.preprocessing.pipeline import Normalisation, PaddingMode, Recipe
 Mode = Literal["whole", "sliding_window"]
 Tta = Literal[1, 2, 4]
 """Of a volume, over which test-time augmentation averages."""
+LevelsRule = Literal["paper", "none"]
+"""Each muscle at its levels of Table 1, or as the network draws it."""
 
 FORMAT = "cervjax-3"
 """Of cards and weights files; changes when their fields do."""
@@ -37,6 +39,8 @@ class ModelCard:
         recipe: the preprocessing they were trained with.
         tta: versions of a scan that test-time augmentation averages, unless told
             otherwise: 1, 2 or 4, see `cervjax.inference.test_time_augmentation`.
+        levels_rule: for weights that find levels: whether muscles are cut to Table 1's
+            ("paper"), or left as they are drawn ("none"), unless told otherwise.
         limits: what they must not be used for.
         architecture: the network's numbers of layers and features.
         accuracy: how good they are and on what, as
@@ -44,7 +48,7 @@ class ModelCard:
         labels: label value to muscle.
 
     Raises:
-        ValueError: mode or tta is none of these.
+        ValueError: mode, tta or levels_rule is none of these.
     """
 
     name: str
@@ -54,6 +58,7 @@ class ModelCard:
     mode: Mode
     recipe: Recipe
     tta: Tta = 1
+    levels_rule: LevelsRule = "paper"
     limits: str = NOTICE
     architecture: Architecture = PUBLISHED
     accuracy: Mapping[str, Any] = field(default_factory=dict)
@@ -63,7 +68,11 @@ class ModelCard:
 
     def __post_init__(self) -> None:
         """Refuses what no command can run."""
-        for name, allowed in (("mode", get_args(Mode)), ("tta", get_args(Tta))):
+        for name, allowed in (
+            ("mode", get_args(Mode)),
+            ("tta", get_args(Tta)),
+            ("levels_rule", get_args(LevelsRule)),
+        ):
             if getattr(self, name) not in allowed:
                 raise ValueError(
                     f"model card: {name} must be one of {allowed}, got "
@@ -72,8 +81,14 @@ class ModelCard:
 
 
 def card_to_json(card: ModelCard) -> str:
-    """One line, the same for equal cards: digests cover it."""
-    return json.dumps(asdict(card), sort_keys=True)
+    """One line, the same for equal cards: digests cover it.
+
+    The usual ``levels_rule`` is left out: cards from before it keep their digests.
+    """
+    fields = asdict(card)
+    if card.levels_rule == "paper":
+        del fields["levels_rule"]
+    return json.dumps(fields, sort_keys=True)
 
 
 def card_from_json(text: str, version: str | None, file: object) -> ModelCard:

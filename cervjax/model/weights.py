@@ -45,6 +45,11 @@ SHIPPED = Path(__file__).with_name("digital_necks.safetensors")
 """The weights in the package."""
 
 
+def weights_path(given: str | Path) -> Path:
+    """Where weights are that a user names: "shipped" is the package's own file."""
+    return SHIPPED if given == "shipped" else Path(given)
+
+
 class Weights(NamedTuple):
     """Variables of `cervjax.model.dense_vnet.DenseVNet`, their card and digest."""
 

@@ -34,6 +34,14 @@ _MAY_CHANGE = {  # without making it another run
     "data.validation_root",
     "data.landmarks",  # those of the checkpoint are used
 }
+_USUAL = {
+    "data.folds": 0,
+    "data.fold": 0,
+    "data.ignore_label": -1,
+    "data.normalisation": "histogram",
+    "train.export": "best",
+}
+"""Optional values where a config does not name them."""
 _DEPEND_ON_LENGTH = ("cosine",)
 """Schedules whose learning rate at a step depends on ``train.num_steps``."""
 
@@ -145,6 +153,23 @@ def architecture(config: ConfigDict) -> Architecture:
         raise ConfigError(f"config.model: {error}") from error
 
 
+def normalisation(config: ConfigDict) -> str:
+    """How images are normalised: see `preprocessing.pipeline.Recipe`."""
+    if "tissue_maps" in config:
+        return "foreground"
+    return config.data.get("normalisation", "histogram")
+
+
+def unknown_muscles(config: ConfigDict) -> tuple[int, ...] | None:
+    """Muscles that no mask shows, of a network that finds more than masks have.
+
+    None where the labels have all of its classes: see `losses.overlap_upsampled`.
+    """
+    if "tissue_maps" in config or architecture(config).classes == NUM_CLASSES:
+        return None
+    return tuple(config.data.allow_absent)
+
+
 def check_same(now: dict[str, Any], then: dict[str, Any], workdir: Path) -> None:
     """Requires that a run is resumed with the config that it was started with.
 
@@ -161,7 +186,7 @@ def check_same(now: dict[str, Any], then: dict[str, Any], workdir: Path) -> None
     if a.get("optimizer.schedule") in _DEPEND_ON_LENGTH:
         may_change.remove("train.num_steps")
     for name in sorted(a.keys() | b.keys()):
-        new, old = a.get(name, "absent"), b.get(name, "absent")
+        new, old = (v.get(name, _USUAL.get(name, "absent")) for v in (a, b))
         if new != old and name not in may_change:
             raise ConfigError(
                 f"{workdir} was trained with config.{name} = {old}, now it is {new}; "

@@ -12,6 +12,7 @@ from cervjax.data.augment_spatial import Warp
 from cervjax.data.contrast import Contrast
 from cervjax.phantom.atlas import anatomy_names
 from cervjax.training.config import ConfigError, architecture
+from cervjax.training.data_checks import check_data, has_validation
 from cervjax.training.losses import LOSSES
 
 _AUGMENT = [*Warp._fields, *Intensity._fields, "affine_in_network"]
@@ -27,11 +28,13 @@ _EVERYWHERE = {
 }
 _OF_SCANS = {
     "augment": [*_AUGMENT, "margin"],
-    "data": "cache root validation_root num_validation phantom spacing_mm padding "
-    "padding_mode skip_fitting_grid landmarks window samples_per_volume workers "
+    "data": "cache root validation_root num_validation spacing_mm padding "
+    "padding_mode skip_fitting_grid window samples_per_volume workers "
     "foreground_share allow_absent",
-    "data.phantom": "severities seed train_subjects train_sessions validation_subjects",
     "domain_randomisation": [*Intensity._fields, "share"],
+}
+_OF_NECKS = {
+    "data.phantom": "severities seed train_subjects train_sessions validation_subjects",
 }
 _OF_MAPS = {
     "augment": _AUGMENT,
@@ -43,7 +46,10 @@ _OPTIONAL = {
     "contrast": Contrast._fields,
     "tissue_maps": ["images", "images_share"],
     "model": ["classes"],
-    "train": ["fixed_statistics"],
+    "train": ["fixed_statistics", "export"],
+}
+_OPTIONAL_OF_SCANS = {
+    "data": "phantom landmarks normalisation folds fold".split(),
 }
 """Names by section, in lists or divided by spaces."""
 
@@ -62,8 +68,8 @@ _LEAST_OF_SCANS = {
     "data.samples_per_volume": 1,
     "data.workers": 0,
     "data.num_validation": 0,
-    "data.phantom.validation_subjects": 0,
 }
+_LEAST_OF_NECKS = {"data.phantom.validation_subjects": 0}
 _LEAST_OF_MAPS = {
     "tissue_maps.count": 1,
     "tissue_maps.validation": 0,
@@ -75,6 +81,8 @@ _CHOICES = {
     "optimizer.schedule": ("constant", "cosine"),
     "model.dtype": ("float32", "bfloat16"),
     "model.remat": ("nothing", "units", "blocks"),
+    "train.export": ("best", "last"),
+    "data.normalisation": ("histogram", "foreground"),
 }
 
 
@@ -85,17 +93,22 @@ def check(config: ConfigDict) -> None:
         ConfigError: names the first one that cannot be used, in one line.
     """
     of_maps = "tissue_maps" in config
-    _check_names(config, _EVERYWHERE | (_OF_MAPS if of_maps else _OF_SCANS))
-    for name, least in (
-        _LEAST | (_LEAST_OF_MAPS if of_maps else _LEAST_OF_SCANS)
-    ).items():
+    names, least_values, optional = _OF_MAPS, _LEAST_OF_MAPS, _OPTIONAL
+    if not of_maps:
+        names, least_values = _OF_SCANS, _LEAST_OF_SCANS
+        optional = _OPTIONAL | _OPTIONAL_OF_SCANS
+        if "phantom" in config.get("data", ()):
+            names, least_values = names | _OF_NECKS, least_values | _LEAST_OF_NECKS
+    _check_names(config, _EVERYWHERE | names, optional)
+    for name, least in (_LEAST | least_values).items():
         value = _at(config, name)
         if not (isinstance(value, int) and value >= least):
             raise ConfigError(
                 f"config.{name} must be at least {least}, a whole number, got {value!r}"
             )
     for name, choices in _CHOICES.items():
-        value = _at(config, name)
+        section, key = name.split(".")
+        value = config[section].get(key, choices[0])
         if value not in choices:
             raise ConfigError(
                 f"config.{name} must be one of {', '.join(choices)}, got {value!r}"
@@ -106,6 +119,7 @@ def check(config: ConfigDict) -> None:
     else:
         for name in ("data.foreground_share", "domain_randomisation.share"):
             _check_range(f"config.{name}", _at(config, name), 0, 1)
+        check_data(config.data)
     _check_together(config)
 
 
@@ -121,13 +135,12 @@ def _check_together(config: ConfigDict) -> None:
         raise ConfigError(
             f"config.data.window must be three multiples of 8, got {window}"
         )
-    found, needed = architecture(config).classes, NUM_CLASSES
-    if "tissue_maps" in config:
-        needed += len(LEVEL_CLASSES)
-    if found != needed:
+    found, with_bodies = architecture(config).classes, NUM_CLASSES + len(LEVEL_CLASSES)
+    if found != with_bodies and ("tissue_maps" in config or found != NUM_CLASSES):
         raise ConfigError(
-            f"config.model.classes must be {needed}, as the labels have them, got "
-            f"{found}; tissue maps have vertebral bodies, scans have none"
+            f"config.model.classes must be {with_bodies}, background, muscles and "
+            f"vertebral bodies (for scans also {NUM_CLASSES}, without bodies), got "
+            f"{found}"
         )
     kept = config.model.keep_prob, config.model.spatial_keep_prob
     if t.get("fixed_statistics", False) and min(kept) < 1:
@@ -140,13 +153,17 @@ def _check_together(config: ConfigDict) -> None:
         raise ConfigError(
             "nothing to evaluate on, so no weights could be chosen: set "
             "config.eval.train_scans, or config.eval.validation_scans and a validation "
-            "set (data.validation_root, data.num_validation, or "
+            "set (data.validation_root, data.num_validation, data.folds, or "
             "data.phantom.validation_subjects where data.root is empty; "
             "tissue_maps.validation)"
         )
 
 
-def _check_names(config: ConfigDict, needed: Mapping[str, str | Sequence[str]]) -> None:
+def _check_names(
+    config: ConfigDict,
+    needed: Mapping[str, str | Sequence[str]],
+    optional: Mapping[str, Sequence[str]],
+) -> None:
     """A name that nothing reads is a slip, and must not pass for the one it meant."""
     inner = {name for name in needed if "." in name}
     _compare("config", config, needed.keys() - inner, ())
@@ -156,7 +173,7 @@ def _check_names(config: ConfigDict, needed: Mapping[str, str | Sequence[str]]) 
             part = _at(config, section)
             if not isinstance(part, ConfigDict):
                 raise ConfigError(f"config.{section} must be a section, got {part!r}")
-            _compare(f"config.{section}", part, there, _OPTIONAL.get(section, ()))
+            _compare(f"config.{section}", part, there, optional.get(section, ()))
 
 
 def _compare(
@@ -218,13 +235,10 @@ def _check_range(name: str, value: Any, low: float, high: float = float("inf")) 
 
 
 def _has_validation(config: ConfigDict) -> bool:
-    data = config.data
     if "tissue_maps" in config:
         scans = config.tissue_maps.validation > 0
-    elif data.root:
-        scans = bool(data.validation_root or data.num_validation)
     else:
-        scans = data.phantom.validation_subjects > 0
+        scans = has_validation(config.data)
     return scans and config.eval.validation_scans > 0
 
 

@@ -29,6 +29,7 @@ from cervjax.inference.tiling import whole_volume
 from cervjax.inference.types import Settings
 from cervjax.io.dixon import read_scan
 from cervjax.io.labels import LabelledScan, read_labels
+from cervjax.model.card import LevelsRule
 from cervjax.model.weights import Weights
 
 MUSCLE_PAIRS = 7
@@ -60,13 +61,14 @@ class Debiased(NamedTuple):
 
 
 class _Case(NamedTuple):
-    """A scan: logits, places and size of its voxels, reference counts, voids."""
+    """A scan: logits, places and size of its voxels, reference counts, voids, rule."""
 
     logits: Logits
     places: tuple[Places, Places, Places]
     spacing_mm: tuple[float, ...]
     reference: np.ndarray
     voids: np.ndarray | None = None
+    rule: LevelsRule = "paper"
 
 
 def fit_logit_bias(
@@ -146,7 +148,12 @@ def _case(weights: Weights, scan: LabelledScan) -> _Case:
     places = scan_places(logits, size, recipe.padding, part, tta)
     counts = np.bincount(reference.reshape(-1), minlength=NUM_CLASSES)
     return _Case(
-        logits, places, part_spacing_mm(prepared, part, recipe), counts, prepared.voids
+        logits,
+        places,
+        part_spacing_mm(prepared, part, recipe),
+        counts,
+        prepared.voids,
+        weights.card.levels_rule,
     )
 
 
@@ -158,7 +165,7 @@ def _volume_ratio(case: _Case, shift: np.ndarray) -> np.ndarray:
     found = decode(case.logits._replace(values=moved), case.places)
     found = found._replace(labels=in_signal(found.labels, case.voids))
     if len(others):  # as the reference is drawn
-        found, _ = with_levels(found, case.spacing_mm, "paper")
+        found, _ = with_levels(found, case.spacing_mm, case.rule)
     counts = np.bincount(found.labels.reshape(-1), minlength=NUM_CLASSES)
     reference = np.where(case.reference > 0, case.reference, np.nan)
     ratios = (counts / reference)[1:].reshape(MUSCLE_PAIRS, 2)

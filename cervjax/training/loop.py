@@ -1,7 +1,8 @@
 """A training run: from a config to weights, resumable to the bit.
 
 The work directory holds ``checkpoints/``, ``metrics.csv``, ``curve.png``,
-``weights.safetensors`` (the best so far), ``events/``, ``pictures/``, ``config.json``.
+``weights.safetensors`` (the best so far), ``events/``, ``pictures/``, ``config.json``,
+and of a user's scans ``held_out.csv``, those that validate.
 """
 
 import json
@@ -22,19 +23,19 @@ from cervjax.data.dataset import Landmarks, TrainSet, cache_folder, load_train_s
 from cervjax.data.map_set import load_map_set
 from cervjax.io.compiled import tend
 from cervjax.io.lock import alone_in
-from cervjax.io.written import adopt, written_together
-from cervjax.model.weights import load_weights
+from cervjax.io.written import adopt
+from cervjax.model.weights import load_weights, weights_path
 from cervjax.training import checkpoint, parallel
-from cervjax.training.config import check_same, load_config
+from cervjax.training.config import check_same, load_config, normalisation
 from cervjax.training.config_checks import check
 from cervjax.training.metrics_log import Events, Progress, Table, open_table
 from cervjax.training.run import (
-    CONFIG,
     WEIGHTS,
     WRITTEN,
     Log,
     Run,
     check_begun,
+    describe,
     evaluate,
     report,
 )
@@ -67,7 +68,8 @@ def train(
         config: of the form of ``configs/dixon.py``; or its file, or the name of one of
             the package's configs, such as "dixon_cpu".
         workdir: of this run; made if need be. A run in it is resumed.
-        init_from: weights to start from, see `load_weights`; not read when resuming.
+        init_from: weights to start from, see `load_weights`, or "shipped", the
+            package's own; not read when resuming.
         log: receives lines of progress.
 
     Returns:
@@ -85,7 +87,7 @@ def train(
             process trains there.
     """
     found = config if isinstance(config, ConfigDict) else load_config(config)
-    weights = None if init_from is None else Path(init_from)
+    weights = None if init_from is None else weights_path(init_from)
     return _train(found, Path(workdir), weights, log)
 
 
@@ -236,7 +238,9 @@ def _load(config: ConfigDict, landmarks: Landmarks | None, log: Log) -> TrainSet
 
 def _landmarks(config: ConfigDict, init_from: Any, log: Log) -> Landmarks | None:
     """The standard histogram that the weights to start from know, if there are any."""
-    if init_from is None or "tissue_maps" in config or config.data.landmarks:
+    if init_from is None or normalisation(config) != "histogram":
+        return None
+    if config.data.get("landmarks"):
         return None
     log("standard histogram: that of the weights to start from")
     return dict(load_weights(init_from).card.recipe.landmarks)
@@ -259,8 +263,7 @@ def _describe(
     )
     log(f"results in {workdir}")
     if parallel.is_first():
-        with written_together(workdir) as new:
-            (new / CONFIG).write_text(config.to_json(indent=1) + "\n")
+        describe(config, data, workdir)
 
 
 def _keep_compiled_programs(config: ConfigDict) -> None:

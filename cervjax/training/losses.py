@@ -1,21 +1,29 @@
 """Losses, from sums over voxels per sample and class: pure functions.
 
+Voxels labelled `IGNORED` belong to no sum. Where masks show muscles only, and a network
+finds vertebral bodies too, background, bodies and muscles that were never drawn are one
+class: its probability is the sum of theirs (a marginal likelihood). A blank voxel then
+says that none of the drawn muscles is there, and not which of the others is.
+
 The network ends at half resolution; its logits are upsampled part by part inside the
 sums, so that no class probabilities of a whole volume are ever held, forward or
 backward. NiftyNet averages each sample's loss over the batch; so do `LOSSES`.
 """
 
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from cervjax.anatomy import IGNORED, NUM_CLASSES
 from cervjax.model.upsampling import sum_fine_planes
 
 EPSILON = 1e-5
+NEVER = -1e9
+"""The logit of what cannot be."""
 
 
 class Overlap(NamedTuple):
@@ -41,7 +49,7 @@ def overlap(logits: Array, labels: Array) -> Overlap:
 
     Args:
         logits: float32 (b, x, y, z, c).
-        labels: integers (b, x, y, z) in 0 ... c - 1.
+        labels: integers (b, x, y, z) in 0 ... c - 1, or `IGNORED`.
     """
     b, c = logits.shape[0], logits.shape[-1]
     return _overlap(
@@ -49,14 +57,41 @@ def overlap(logits: Array, labels: Array) -> Overlap:
     )
 
 
-def overlap_upsampled(half_logits: Array, labels: Array) -> Overlap:
+def overlap_upsampled(
+    half_logits: Array, labels: Array, unknown: tuple[int, ...] | None = None
+) -> Overlap:
     """Sums for logits at half the labels' resolution.
 
     Args:
         half_logits: float32 (b, x, y, z, c).
-        labels: integers (b, 2x, 2y, 2z) in 0 ... c - 1.
+        labels: integers (b, 2x, 2y, 2z) in 0 ... c - 1, or `IGNORED`.
+        unknown: None where labels are of all classes. Else they are of muscles, 0-14,
+            without these; sums are of 15 classes.
     """
-    return sum_fine_planes(_overlap, half_logits, labels)
+    if unknown is None:
+        return sum_fine_planes(_overlap, half_logits, labels)
+    of_part = partial(_overlap_of_muscles, unknown=unknown)
+    return sum_fine_planes(of_part, half_logits, labels)
+
+
+def muscle_logits(logits: Array, unknown: tuple[int, ...] = ()) -> Array:
+    """One logit for all that is no known muscle, then the muscles'.
+
+    Softmax of these gives known muscles the same probabilities as softmax of all, and
+    the others 0.
+
+    Args:
+        logits: (c, ...), classes first.
+        unknown: labels of muscles.
+
+    Returns:
+        (15, ...).
+    """
+    names = [k for k in range(len(logits)) if k in (0, *unknown) or k >= NUM_CLASSES]
+    others = jnp.stack([logits[k] for k in names])
+    never = jnp.full_like(logits[0], NEVER)
+    known = [never if k in unknown else logits[k] for k in range(1, NUM_CLASSES)]
+    return jnp.stack([jax.nn.logsumexp(others, 0), *known])
 
 
 def dice(sums: Overlap) -> Array:
@@ -98,12 +133,13 @@ def generalised_dice(sums: Overlap) -> Array:
     largest = jnp.where(present, weight, 0).max(-1, keepdims=True)
     weight = lax.stop_gradient(jnp.where(present, weight, largest))
     volume = jnp.maximum(sums.predicted + sums.reference, 1)
-    return 1 - 2 * (weight * sums.shared).sum(-1) / (weight * volume).sum(-1)
+    total = jnp.maximum((weight * volume).sum(-1), 1e-12)  # 0 where all is ignored
+    return 1 - 2 * (weight * sums.shared).sum(-1) / total
 
 
 def cross_entropy(sums: Overlap) -> Array:
     """Mean over voxels of ``-log p`` of the reference class, (b,)."""
-    return -sums.log_likelihood.sum(-1) / sums.reference.sum(-1)
+    return -sums.log_likelihood.sum(-1) / jnp.maximum(sums.reference.sum(-1), 1)
 
 
 def dice_plus_cross_entropy(sums: Overlap) -> Array:
@@ -121,8 +157,9 @@ def dice_balanced_cross_entropy(sums: Overlap) -> Array:
     score = 2 * sums.shared / (sums.squared + sums.reference + EPSILON)
     weight = jnp.sqrt(sums.reference)
     mean = -sums.log_likelihood / jnp.maximum(sums.reference, 1)
-    balanced = (weight * mean).sum(-1) / weight.sum(-1)
-    return 1 - (present * score).sum(-1) / present.sum(-1) + balanced
+    balanced = (weight * mean).sum(-1) / jnp.maximum(weight.sum(-1), 1)
+    found = (present * score).sum(-1) / jnp.maximum(present.sum(-1), 1)
+    return 1 - found + balanced
 
 
 LOSSES: dict[str, Callable[[Overlap], Array]] = {
@@ -141,6 +178,7 @@ LOSSES: dict[str, Callable[[Overlap], Array]] = {
 def _overlap(logits: Array, labels: Array) -> Overlap:
     """Classes first: (c, b, n) and (b, n)."""
     p, log_total = _probabilities(logits)
+    p = jnp.where(labels == IGNORED, 0, p)
     g = labels[None] == jnp.arange(len(p)).reshape(-1, 1, 1).astype(labels.dtype)
     sums = (
         jnp.where(g, p, 0),
@@ -152,6 +190,12 @@ def _overlap(logits: Array, labels: Array) -> Overlap:
     return Overlap(*(s.sum(2).T for s in sums))
 
 
+def _overlap_of_muscles(
+    logits: Array, labels: Array, unknown: tuple[int, ...]
+) -> Overlap:
+    return _overlap(muscle_logits(logits, unknown), labels)
+
+
 def _overlap_forward(logits: Array, labels: Array):
     return _overlap(logits, labels), (logits, labels)
 
@@ -160,6 +204,7 @@ def _overlap_backward(saved: tuple[Array, Array], weights: Overlap):
     """By hand, and class by class, which XLA on CPUs runs much faster than its own."""
     logits, labels = saved
     p, _ = _probabilities(logits)
+    p = jnp.where(labels == IGNORED, 0, p)  # so that no slope is left
     classes = range(len(p))
     shared, squared, _, predicted, likelihood = (w.T[..., None] for w in weights)
     own = [jnp.where(labels == k, likelihood[k], 0) for k in classes]

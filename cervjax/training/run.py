@@ -12,11 +12,11 @@ from ml_collections import ConfigDict
 from cervjax.about import NOTICE, __version__
 from cervjax.data.cache import Volume
 from cervjax.data.dataset import TrainSet
-from cervjax.io.tables import read_rows
+from cervjax.io.tables import read_rows, write_rows
 from cervjax.io.written import OthersFileError, check_ours, written_together
 from cervjax.model.card import NO_PATIENTS, ModelCard
 from cervjax.model.weights import save_weights
-from cervjax.training.config import architecture
+from cervjax.training.config import architecture, unknown_muscles
 from cervjax.training.curve import draw_curve, save_picture
 from cervjax.training.metrics_log import (
     COLUMNS,
@@ -34,7 +34,8 @@ from cervjax.training.validation import Best, dice_of_scans
 WEIGHTS = "weights.safetensors"
 CONFIG = "config.json"
 _CURVE = "curve.png"
-WRITTEN = (CONFIG, WEIGHTS, _CURVE)
+_HELD_OUT = "held_out.csv"
+WRITTEN = (CONFIG, WEIGHTS, _CURVE, _HELD_OUT)
 """Files of a run that are replaced as it goes on."""
 Log = Callable[[str], object]
 
@@ -85,6 +86,20 @@ def check_begun(workdir: Path) -> None:
         ) from error
 
 
+def describe(config: ConfigDict, data: TrainSet, workdir: Path) -> None:
+    """Writes the config, and which of a user's scans validate.
+
+    The latter as ``infer --only`` reads a list of scans.
+    """
+    with written_together(workdir) as new:
+        (new / CONFIG).write_text(config.to_json(indent=1) + "\n")
+        if config.data.root and data.validation:
+            columns = ("scan", "participant")
+            rows = [(v.name, v.participant) for v in data.validation]
+            held_out = [dict(zip(columns, row, strict=True)) for row in rows]
+            write_rows(new / _HELD_OUT, held_out, columns)
+
+
 def check_finite(step: int, metrics: dict[str, Any]) -> None:
     """Refuses to go on from a loss or a gradient that is no number.
 
@@ -116,6 +131,8 @@ def report(run: Run, step: int, metrics: Any) -> None:
 def evaluate(run: Run, state: TrainState, step: int, best: Best) -> tuple[Best, float]:
     """Segments whole scans; exports the weights if they are the best so far.
 
+    Or in any case, where ``train.export`` is "last": then no scan chooses them.
+
     All hosts evaluate, so that they agree on the best; the first one writes.
 
     Returns:
@@ -142,8 +159,11 @@ def evaluate(run: Run, state: TrainState, step: int, best: Best) -> tuple[Best, 
             save_picture(path, volumes[0], labels, run.data.recipe, (title, text))
     best = best.after(step, mean_dice)
     if run.written:
-        if best.step == step:
-            _export(run, variables, step, f"{choosing} Dice {mean_dice:.4f}")
+        chosen = run.config.train.get("export", "best") == "best"
+        if best.step == step or not chosen:
+            how = "chosen on it" if chosen else "not chosen on it"
+            text = f"{choosing} Dice {mean_dice:.4f} ({how})"
+            _export(run, variables, step, text)
         with written_together(run.workdir) as new:
             draw_curve(run.written[0], new / _CURVE)
     return best, mean_dice
@@ -159,18 +179,19 @@ def _evaluated(run: Run) -> dict[str, list[Volume]]:
     return {name: volumes for name, volumes in parts.items() if volumes}
 
 
-def _export(run: Run, variables: dict[str, Any], step: int, chosen_by: str) -> None:
+def _export(run: Run, variables: dict[str, Any], step: int, dice: str) -> None:
     is_users = bool(run.config.data.root)
     card = ModelCard(
         name=f"{run.workdir.name}-{step}",
         source=f"cervjax {__version__} train, step {step}, seed {run.config.seed}, "
-        f"{chosen_by} (chosen on it)",
+        f"{dice}",
         trained_on=run.data.description,
         licence="that of the data" if is_users else "Apache-2.0",
         limits=NOTICE if is_users else NO_PATIENTS,
         mode="whole",
         recipe=run.data.recipe,
         architecture=architecture(run.config),
+        levels_rule="paper" if unknown_muscles(run.config) is None else "none",
     )
     with written_together(run.workdir) as new:
         save_weights(new / WEIGHTS, variables, card)

@@ -12,6 +12,7 @@ import optax
 from absl import flags
 from ml_collections import ConfigDict
 
+from cervjax.anatomy import NUM_CLASSES
 from cervjax.data.augment_intensity import Intensity, distort, distort_some
 from cervjax.data.augment_spatial import Warp, warp
 from cervjax.data.contrast import Contrast
@@ -19,10 +20,16 @@ from cervjax.data.dataset import TrainSet
 from cervjax.data.scanner import Scanner
 from cervjax.data.tissue_maps import map_batches
 from cervjax.data.windows import Cut, windows
+from cervjax.model.card import ModelCard
 from cervjax.model.dense_vnet import DenseVNet
-from cervjax.model.weights import load_weights
+from cervjax.model.weights import SHIPPED, load_weights
 from cervjax.training import parallel
-from cervjax.training.config import ConfigError, architecture
+from cervjax.training.config import (
+    ConfigError,
+    architecture,
+    normalisation,
+    unknown_muscles,
+)
 from cervjax.training.step import (
     AXIS,
     Augment,
@@ -124,6 +131,7 @@ def make_body(config: ConfigDict) -> Callable[..., Any]:
         loss=config.train.loss,
         seed=config.seed,
         affine_scale=config.augment.affine_in_network,
+        unknown=unknown_muscles(config),
         fixed_statistics=config.train.get("fixed_statistics", False),
         weight_decay=config.optimizer.weight_decay,
         average_decay=config.train.average_decay,
@@ -144,16 +152,36 @@ def initial_state(
     """
     if init_from is not None:
         weights = load_weights(init_from)
-        if weights.card.architecture != architecture(config):
-            raise ConfigError(
-                f"{init_from} is of {weights.card.architecture}, config.model of "
-                f"{architecture(config)}; give the same numbers"
-            )
+        _check_fits(config, weights.card, init_from)
         log(f"starting from {weights.card.name}, sha256 {weights.sha256[:12]}")
         variables = jax.tree.map(jnp.asarray, weights.variables)
+    elif unknown_muscles(config) is not None:
+        raise ConfigError(
+            f"config.model.classes is {architecture(config).classes}: masks of muscles "
+            "cannot teach the vertebral bodies; start from weights that find them, "
+            f"such as --init-from shipped, or give {NUM_CLASSES}"
+        )
     else:
         variables = jax.jit(partial(_draw, config))()
     return jax.device_put(_create(config, variables), parallel.replicated())
+
+
+def _check_fits(config: ConfigDict, card: ModelCard, init_from: Path) -> None:
+    """Weights to start from are of this network and know images like these."""
+    advice = "give the same numbers"
+    if init_from == SHIPPED:
+        advice = "the package's config finetune has those of its weights"
+    if card.architecture != architecture(config):
+        raise ConfigError(
+            f"{init_from} is of {card.architecture}, config.model of "
+            f"{architecture(config)}; {advice}"
+        )
+    if card.recipe.normalisation != normalisation(config):
+        raise ConfigError(
+            f"{init_from} knows images of the normalisation "
+            f"{card.recipe.normalisation!r}, not {normalisation(config)!r}; set "
+            "config.data.normalisation, or take another config, such as finetune"
+        )
 
 
 def like_state(config: ConfigDict) -> TrainState:

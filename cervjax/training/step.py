@@ -114,6 +114,8 @@ class StepSettings:
         seed: of all randomness.
         affine_scale: NiftyNet's random affine inside the network; 0.1 is its default, 0
             leaves it out.
+        unknown: where the network finds more than the labels have: muscles that they
+            lack besides bodies, see `losses`; None where labels have all classes.
         fixed_statistics: batch norm keeps the moving statistics that it starts from, so
             that the network is trained exactly as it will be run.
         weight_decay: L2 of convolution kernels, half its square is added to the loss.
@@ -128,6 +130,7 @@ class StepSettings:
     loss: str
     seed: int
     affine_scale: float = 0.0
+    unknown: tuple[int, ...] | None = None
     fixed_statistics: bool = False
     weight_decay: float = 0.0
     average_decay: float = 0.0
@@ -225,7 +228,7 @@ def _make_gradients(model: DenseVNet, settings: StepSettings) -> Callable[..., A
         )
         if affine is not None:
             half = resample_affine(half, invert_affine(affine))
-        sums = overlap_upsampled(half, labels)
+        sums = overlap_upsampled(half, labels, settings.unknown)
         value = LOSSES[settings.loss](sums).mean()
         return value, (
             updated.get("batch_stats", stats),

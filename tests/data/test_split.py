@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 from cervjax.data.cache import DataError
-from cervjax.data.split import Split, check_disjoint, split_participants
+from cervjax.data.split import (
+    Split,
+    check_disjoint,
+    split_folds,
+    split_participants,
+)
 from cervjax.io.labels import LabelledScan
 from cervjax.io.scans import Scan
 
@@ -37,6 +42,26 @@ def test_the_validation_set_stays_when_participants_are_added():
     few = {s.participant for s in split_participants(scans, 5).validation}
     many = {s.participant for s in split_participants(scans[::-1], 10).validation}
     assert few < many
+
+
+def test_everybody_is_held_out_in_one_fold():
+    """With all sessions, in folds of nearly one size, whatever the order."""
+    scans = people(2, 1, 3, 2, 1, 2, 2, 2, 1, 1, 4)
+    held = []
+    for fold in range(4):
+        split = split_folds(scans, 4, fold)
+        assert split_folds(scans[::-1], 4, fold).validation == split.validation[::-1]
+        assert {*split.train, *split.validation} == {*scans}
+        check_disjoint(split)
+        people_held = {s.participant for s in split.validation}
+        assert len(people_held) in (2, 3)
+        held += people_held
+    assert sorted(held) == sorted({s.participant for s in scans})
+
+
+def test_folds_need_as_many_people():
+    with pytest.raises(DataError, match="folds is 4, of 3 participants .*at most 3"):
+        split_folds(people(2, 2, 2), 4, 0)
 
 
 @pytest.mark.parametrize("number", [4, 5, -1])

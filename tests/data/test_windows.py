@@ -423,6 +423,25 @@ def test_recipe_needs_landmarks(tmp_path):
         cached(tmp_path, Recipe())
 
 
+def test_the_body_is_cut_out_and_whitened_where_the_recipe_says_so(tmp_path):
+    """As inference prepares it, and no landmarks are needed; labels go along."""
+    in_phase, out_phase, labels = (
+        np.pad(v, [(9, 7), (8, 3), (0, 0)]) for v in scene(0)
+    )
+    save(tmp_path, "a", (in_phase, out_phase, labels))
+    recipe = Recipe(
+        spacing_mm=SPACING_MM, padding=(8, 6, 4), normalisation="foreground"
+    )
+    (volume,) = cached(tmp_path, recipe)
+    image, drawn = loaded(volume)
+    expected = prepare(in_phase, out_phase, SPACING_MM, recipe)
+    np.testing.assert_array_equal(image, expected.image)
+    assert image.shape[0] < in_phase.shape[0] + 16
+    assert np.count_nonzero(drawn) == np.count_nonzero(labels)
+    bright = image[..., 0] > image[..., 0][drawn == BRIGHT].min() - 0.01
+    np.testing.assert_array_equal(drawn == BRIGHT, bright)
+
+
 def test_exchanged_sides_and_channels_end_it(tmp_path):
     """A scan drawn by MuscleMap's numbers, and one with its phases exchanged."""
     swapped = scene(0)

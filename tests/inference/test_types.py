@@ -16,6 +16,14 @@ def test_settings_are_the_cards_unless_given():
     assert settings == Settings("whole", tta=2, levels_rule="paper")
 
 
+def test_a_cards_rule_of_levels_is_taken_unless_another_is_given():
+    own = card("whole", levels_rule="none")
+    assert Settings.of_card(own).levels_rule == "none"
+    assert Settings.of_card(own, levels_rule="paper").levels_rule == "paper"
+    with pytest.raises(ValueError, match="levels_rule must be one of"):
+        card("whole", levels_rule="table 1")
+
+
 @pytest.mark.parametrize(
     ("own", "mode", "stitch"),
     [

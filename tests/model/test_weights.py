@@ -268,6 +268,19 @@ def test_the_card_beside_a_checkpoint_is_checked(tmp_path, damage, reason):
         load_weights(prefix)
 
 
+def test_only_an_unusual_rule_of_levels_is_in_the_card(random_weights, tmp_path):
+    """So that weights from before there was one keep their digests."""
+    weights = load_weights(random_weights)
+    assert "levels_rule" not in card_to_json(weights.card)
+    card = replace(weights.card, levels_rule="none")
+    digests = set()
+    for save in (save_weights, save_checkpoint):
+        path = tmp_path / save.__name__
+        digests.add(save(path, weights.variables, card))
+        assert load_weights(path).card == card
+    assert len(digests) == 1 and weights.sha256 not in digests
+
+
 def test_a_card_beside_other_tensors_is_refused(tmp_path):
     weights, prefix = random_small(), tmp_path / "model.ckpt-0"
     save_checkpoint(prefix, weights.variables, weights.card)

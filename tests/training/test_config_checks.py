@@ -62,7 +62,7 @@ def changed(config, change):
             {"tissue_maps.validation": 0, "eval.train_scans": 2},
             "nothing to evaluate on",
         ),
-        ({"model.classes": 15}, "classes must be 22, as the labels have them, got 15"),
+        ({"model.classes": 15}, "classes must be 22, .* got 15"),
         ({"model.clases": 22}, "model.clases is unknown; there are classes"),
         ({"train.fixed_statistic": True}, "train.fixed_statistic is unknown"),
         (
@@ -90,7 +90,23 @@ def test_wrong_values_and_names_of_tissue_maps(of_maps, change, message):
     [
         ({"contrast": {"dixon": 1.0}}, "config.contrast is unknown"),
         ({"tissue_map": {"count": 1}}, "config.tissue_map is unknown"),
-        ({"model.classes": 22}, "classes must be 15, .* scans have none"),
+        ({"model.classes": 21}, "classes must be 22, .*also 15, .* got 21"),
+        ({"data.normalisation": "none"}, "normalisation must be one of histogram, f"),
+        ({"train.export": "first"}, "train.export must be one of best, last, got"),
+        ({"data.allow_absent": (15,)}, "allow_absent must be labels .* 1-14, got 15"),
+        ({"data.folds": 3}, "folds is 3 and data.num_validation is 1: .* once only"),
+        (
+            {"data.folds": 3, "data.num_validation": 0, "data.validation_root": "v"},
+            "folds is 3 and data.validation_root is v",
+        ),
+        ({"data.folds": 1}, r"folds must be 0 \(no folds\) or at least 2, got 1"),
+        ({"data.fold": 1}, "fold must be 0 where data.folds is 0, got 1"),
+        ({"data.folds": 3, "data.fold": 3}, "fold must be from 0 to 2, got 3"),
+        (
+            {"data.folds": 3, "data.num_validation": 0, "data.root": ""},
+            "divides the people of data.root, and that is empty",
+        ),
+        ({"data.root": "", "data.phantom": None}, "data.root is empty, .*give your"),
         ({"data.phantom.severity": "hard"}, "data.phantom.severity is unknown"),
         ({"domain_randomisation.shares": 1.0}, "randomisation.shares is unknown"),
     ],
@@ -99,8 +115,18 @@ def test_wrong_values_and_names_of_tissue_maps(of_maps, change, message):
 def test_wrong_values_and_names_of_scans(tmp_path, change, message):
     config = tiny_config(tmp_path)
     check(config)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as caught:
         check(changed(config, change))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_fold_is_a_validation_set():
+    config = load_config("finetune", ["--config.data.root=own"])
+    config.eval.train_scans = 0
+    check(config)
+    config.data.folds = 0
+    with pytest.raises(ConfigError, match="nothing to evaluate on"):
+        check(config)
 
 
 def test_contrast_is_passed_on_by_name(of_maps):

@@ -27,6 +27,7 @@ from train_tiny import (
 
 from cervjax.data.cache import DataError
 from cervjax.io.lock import FolderInUseError, alone_in
+from cervjax.io.review_list import KEPT, names_in
 from cervjax.io.written import OthersFileError
 from cervjax.model.weights import load_weights, save_weights
 from cervjax.training import curve, loop
@@ -284,6 +285,26 @@ def test_the_best_evaluation_is_exported_not_the_last(config, tmp_path, monkeypa
     loop.train(config, tmp_path, log=Lines())
     card = load_weights(tmp_path).card
     assert "step 2," in card.source and "validation Dice 0.7000" in card.source
+
+
+def test_the_last_evaluation_is_exported_where_nothing_is_to_choose(
+    config, tmp_path, monkeypatch
+):
+    """And who was held out is written down, as `infer --only` reads it."""
+    config.data.update(num_validation=0, folds=3, fold=1)
+    config.train.update(eval_every=1, num_steps=3)
+    with config.unlocked():
+        config.train.export = "last"
+    config.eval.train_scans = 0
+    scripted(monkeypatch, (0.5, 0.7, 0.6))
+    loop.train(config, tmp_path, log=Lines())
+    card = load_weights(tmp_path).card
+    assert "step 3," in card.source and "0.6000 (not chosen on it)" in card.source
+    (held_out,) = names_in(tmp_path / "held_out.csv", KEPT)
+    assert held_out.startswith("sub-0")
+    config.data.fold = 0
+    with pytest.raises(ConfigError, match="data.fold = 1, now it is 0"):
+        loop.train(config, tmp_path, log=Lines())
 
 
 def test_training_scans_choose_where_none_validate(config, tmp_path, monkeypatch):

@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from cervjax.anatomy import IGNORED
 from cervjax.model.upsampling import upsample
-from cervjax.training.losses import LOSSES, Overlap, dice, overlap, overlap_upsampled
+from cervjax.training.losses import (
+    LOSSES,
+    Overlap,
+    dice,
+    muscle_logits,
+    overlap,
+    overlap_upsampled,
+)
 
 
 def draw(shape, classes, seed=0):
@@ -56,6 +64,62 @@ def test_sums_are_those_of_the_definition():
     sums = overlap(logits, labels)
     for got, expected in zip(sums, (p * g, p**2, g, p, g * np.log(p)), strict=True):
         np.testing.assert_allclose(got, expected.sum(1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("unknown", [(), (3, 14)])
+def test_what_masks_do_not_show_is_one_class_with_background(unknown):
+    """Bodies, and muscles that nobody drew; at half resolution as at full."""
+    half, _ = draw((2, 3, 2, 2), 22)
+    labels = jnp.asarray(np.random.default_rng(1).choice([0, 1, 2, 13], (2, 6, 4, 4)))
+    p = np.asarray(jax.nn.softmax(upsample(half, 2))).reshape(2, -1, 22)
+    merged = [0, *unknown, *range(15, 22)]
+    q = np.zeros((2, p.shape[1], 15))
+    q[..., 1:] = p[..., 1:15]
+    q[..., list(unknown)] = 0
+    q[..., 0] = p[..., merged].sum(-1)
+    g = np.eye(15)[np.asarray(labels).reshape(2, -1)]
+    sums = overlap_upsampled(half, labels, unknown)
+    expected = (q * g, q**2, g, q, g * np.log(np.maximum(q, 1e-30)))
+    for got, terms in zip(sums, expected, strict=True):
+        np.testing.assert_allclose(got, terms.sum(1), rtol=1e-5)
+    gradient = jax.grad(lambda x: dice(overlap_upsampled(x, labels, unknown)).mean())
+    assert np.isfinite(gradient(half)).all()
+
+
+def test_blank_voxels_do_not_say_which_of_the_others_they_are():
+    """Background and bodies are pushed in proportion to what the network says."""
+    logits, _ = draw((5,), 22)
+    slope = jax.grad(lambda x: jax.nn.log_softmax(muscle_logits(x))[0])(logits[0])
+    p = np.asarray(jax.nn.softmax(logits[0]))
+    others = [0, *range(15, 22)]
+    ratio = np.asarray(slope)[others] / p[others]
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-5)
+    assert ratio[0] > 0 and (np.asarray(slope)[1:15] < 0).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_ignored_voxels_belong_to_nothing(name):
+    logits, labels = draw((1, 4, 4, 4), 5)
+    ignored = np.random.default_rng(2).random(labels.shape) < 0.4
+
+    def loss(x):
+        marked = jnp.where(ignored, IGNORED, labels)
+        return LOSSES[name](overlap(x, marked)).mean()
+
+    def without(x):
+        kept = x[~ignored].reshape(1, -1, 1, 1, 5)
+        return LOSSES[name](overlap(kept, labels[~ignored].reshape(1, -1, 1, 1))).mean()
+
+    value, gradient = jax.value_and_grad(loss)(logits)
+    expected, expected_gradient = jax.value_and_grad(without)(logits)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_allclose(gradient, expected_gradient, atol=1e-7)
+    assert not np.asarray(gradient)[ignored].any()
+    blank = jnp.full(labels.shape, IGNORED)
+    value, gradient = jax.value_and_grad(
+        lambda x: LOSSES[name](overlap(x, blank)).mean()
+    )(logits)
+    assert np.isfinite(value) and not np.asarray(gradient).any()
 
 
 def test_upsampling_inside_the_sums_changes_neither_value_nor_gradient():

@@ -94,10 +94,8 @@ def describe(config: ConfigDict, data: TrainSet, workdir: Path) -> None:
     with written_together(workdir) as new:
         (new / CONFIG).write_text(config.to_json(indent=1) + "\n")
         if config.data.root and data.validation:
-            columns = ("scan", "participant")
-            rows = [(v.name, v.participant) for v in data.validation]
-            held_out = [dict(zip(columns, row, strict=True)) for row in rows]
-            write_rows(new / _HELD_OUT, held_out, columns)
+            rows = [{"scan": v.name, "person": v.participant} for v in data.validation]
+            write_rows(new / _HELD_OUT, rows)
 
 
 def check_finite(step: int, metrics: dict[str, Any]) -> None:

@@ -39,13 +39,13 @@ class ModelCard:
         recipe: the preprocessing they were trained with.
         tta: versions of a scan that test-time augmentation averages, unless told
             otherwise: 1, 2 or 4, see `cervjax.inference.test_time_augmentation`.
-        levels_rule: for weights that find levels: whether muscles are cut to Table 1's
-            ("paper"), or left as they are drawn ("none"), unless told otherwise.
         limits: what they must not be used for.
         architecture: the network's numbers of layers and features.
         accuracy: how good they are and on what, as
             `cervjax.evaluation.tables.in_brief` gives it.
         labels: label value to muscle.
+        levels_rule: for weights that find levels: whether muscles are cut to Table 1's
+            ("paper"), or left as they are drawn ("none"), unless told otherwise.
 
     Raises:
         ValueError: mode, tta or levels_rule is none of these.
@@ -58,13 +58,13 @@ class ModelCard:
     mode: Mode
     recipe: Recipe
     tta: Tta = 1
-    levels_rule: LevelsRule = "paper"
     limits: str = NOTICE
     architecture: Architecture = PUBLISHED
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, str] = field(
         default_factory=lambda: {str(m.label): f"{m.name}, {m.side}" for m in MUSCLES}
     )
+    levels_rule: LevelsRule = "paper"
 
     def __post_init__(self) -> None:
         """Refuses what no command can run."""

@@ -74,6 +74,7 @@ def within(tables, term, key="p"):
     return column(tables, "within", key, term=term, correction=GREENHOUSE_GEISSER)
 
 
+@pytest.mark.slow
 def test_women_have_more_fat_by_what_was_planted(tables):
     for muscle in MUSCLE_NAMES:
         found = column(tables, "sex", "difference_points", muscle=muscle)
@@ -105,6 +106,7 @@ def test_intervals_of_the_sexes_cover_the_truth_as_often_as_they_say():
         assert nominal(inside.astype(float))  # 0, below the level, is a miss
 
 
+@pytest.mark.slow
 def test_age_acts_on_the_deep_muscles_alone(tables):
     for muscle in MUSCLE_NAMES:
         where = {"covariate": "age_years", "muscle": muscle}
@@ -120,12 +122,14 @@ def test_age_acts_on_the_deep_muscles_alone(tables):
     assert np.mean(within(tables, "muscle x age") < 0.05) > 0.9
 
 
+@pytest.mark.slow
 def test_muscles_differ(tables):
     assert (within(tables, "muscle") < 1e-10).all()
     p = column(tables, "pairs", "p_holm", muscle="MFSS", less_muscle="LS")
     assert (p < 0.001).all()
 
 
+@pytest.mark.slow
 def test_bmi_and_equal_effects_are_found_by_chance_only(tables):
     assert nominal(column(tables, "between", "p", term="bmi"))
     assert nominal(within(tables, "muscle x bmi"))
@@ -139,6 +143,7 @@ def test_bmi_and_equal_effects_are_found_by_chance_only(tables):
         assert nominal(np.where((low < 0) & (high > 0), 1.0, 0.0))
 
 
+@pytest.mark.slow
 def test_holm_keeps_false_findings_of_a_family_rare(tables):
     smallest = np.min(
         [
@@ -229,6 +234,7 @@ def test_planted_change_is_found():
     assert found["sex"] == analyse(alone, MFI)["sex"]
 
 
+@pytest.mark.slow
 def test_no_change_is_found_by_chance_only():
     ps, base = [], cohort(0)
     for seed in range(60):

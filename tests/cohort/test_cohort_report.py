@@ -280,6 +280,7 @@ def test_what_is_not_to_be_used_is_left_out_and_counted(tmp_path):
         read_measurements(paths[0], all_rows=True)
 
 
+@pytest.mark.slow
 def test_scans_that_failed_a_review_are_left_out(tmp_path, points_for_pictures):
     rows, people = made_up()
     paths = write(tmp_path / "all", rows, people)

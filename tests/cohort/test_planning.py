@@ -65,6 +65,7 @@ def test_echoes_that_are_no_pair_are_refused(te):
         sequence_of(te)
 
 
+@pytest.mark.slow
 def test_a_person_scanned_twice(neck, monkeypatch):
     """Noise-free the two scans differ little; fat's peaks and T2* make a bias."""
     monkeypatch.setattr(trial, "build_neck", lambda subject, anatomy: neck)

@@ -166,9 +166,15 @@ def test_levels_that_are_missing_are_told(scene, weights):
     "how",
     [
         {"mode": "whole"},
-        {"mode": "sliding_window", "window": (48, 40, 88), "border": (4, 4, 4)},
-        {"mode": "sliding_window", "window": (32, 32, 88), "stitch": "labels"}
-        | {"border": (4, 4, 4), "predict_border": True},
+        pytest.param(
+            {"mode": "sliding_window", "window": (48, 40, 88), "border": (4, 4, 4)},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"mode": "sliding_window", "window": (32, 32, 88), "stitch": "labels"}
+            | {"border": (4, 4, 4), "predict_border": True},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["whole", "logits", "labels"],
 )
@@ -223,6 +229,7 @@ def test_scans_stored_otherwise_have_the_same_mask_and_levels(
     assert result.labels.shape == first.shape != plain.labels.shape or turn[2, 0] == 2
 
 
+@pytest.mark.slow
 def test_thick_slices_and_narrow_voxels(scene, weights):
     fine = scene.map(lambda v: np.repeat(v, 2, axis=0)[..., ::2])
     result = segment(fine, weights, (1.0, 2.0, 6.0), levels_rule="none")
@@ -233,6 +240,7 @@ def test_thick_slices_and_narrow_voxels(scene, weights):
         assert abs((v.first_slice + v.last_slice) / 2 - (low + high - 2) / 4) <= 1
 
 
+@pytest.mark.slow
 def test_a_mirrored_scan_has_the_mirrored_mask_with_sides_exchanged(scene):
     """With a network that is not symmetric: the mean over both sides makes it so."""
     rng = np.random.default_rng(1)

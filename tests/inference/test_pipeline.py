@@ -550,9 +550,8 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(
-    "case", ["e2e_small", pytest.param("e2e_full", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["e2e_small", "e2e_full"])
 def test_niftynets_own_result_comes_out(case, golden, tmp_path):
     window, border, padding = CASES[case]
     with optimised() if case == "e2e_full" else nullcontext():

@@ -50,6 +50,7 @@ def test_the_oldest_of_a_kind_goes():
     assert not run(other, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not MAPS.exists(), reason="counts the memory maps of Linux")
 def test_two_hundred_sizes_keep_few_memory_maps(monkeypatch):
     """Each has a bucket of its own here, as if no two scans were alike."""

@@ -184,7 +184,9 @@ def test_first_gradients_equal_niftynets(golden, step):
 
 
 @pytest.mark.parametrize("flat", [(40, 32, 33), (0, 27, 0)])
-@pytest.mark.parametrize("dilations", [(1, 1, 1), (2, 1, 1)])
+@pytest.mark.parametrize(
+    "dilations", [(1, 1, 1), pytest.param((2, 1, 1), marks=pytest.mark.slow)]
+)
 def test_flat_ends_change_nothing(flat, dilations):
     """Of those, only what one voxel needs is computed; of regions, what they read."""
     network = DenseVNet(SMALL, dilations=dilations, lowering="plain")

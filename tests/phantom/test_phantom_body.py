@@ -102,6 +102,7 @@ def table_1_voxels(body):
     return counts
 
 
+@pytest.mark.slow
 def test_muscles_have_the_areas_that_were_drawn():
     who = draw_subject(0, 7)
     assert np.ptp(who.muscle_area) > 0.5  # or the test is idle
@@ -142,6 +143,7 @@ def test_investing_fascia_is_as_thick_as_drawn(neck):
     np.testing.assert_array_equal(after[before < 15], before[before < 15])
 
 
+@pytest.mark.slow
 def test_fused_level_and_thick_fat(neck):
     who, plain = neck.subject, neck.body
     fat = 2 * who.fat_posterior

@@ -69,6 +69,7 @@ def table(folder):
         return list(csv.DictReader(stream, delimiter="\t"))
 
 
+@pytest.mark.slow
 def test_all_packaged_people_unless_told_otherwise(tmp_path):
     write(tmp_path / "a", 4)
     assert described(tmp_path / "a") == [{"Name": n} for n in anatomy_names()]
@@ -77,6 +78,7 @@ def test_all_packaged_people_unless_told_otherwise(tmp_path):
     assert len(set(found)) > 1
 
 
+@pytest.mark.slow
 def test_description_names_files_by_content(mixed, person):
     digest = hashlib.sha256(person.read_bytes()).hexdigest()
     assert described(mixed) == [
@@ -85,6 +87,7 @@ def test_description_names_files_by_content(mixed, person):
     ]
 
 
+@pytest.mark.slow
 def test_records_and_table_name_the_person(mixed, person):
     sources = (str(person), "standard")
     rows = table(mixed)
@@ -98,6 +101,7 @@ def test_records_and_table_name_the_person(mixed, person):
     assert any(f"mine.json@{digest}" in row["anatomy"] for row in rows)
 
 
+@pytest.mark.slow
 def test_neither_order_nor_folder_of_the_file_changes_a_byte(mixed, person, tmp_path):
     copy = tmp_path / "mine.json"
     copy.write_bytes(person.read_bytes())
@@ -105,6 +109,7 @@ def test_neither_order_nor_folder_of_the_file_changes_a_byte(mixed, person, tmp_
     assert hashes(tmp_path / "out") == hashes(mixed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", [[], ["standard"], ["man_41", "standard"]], ids=str)
 def test_a_folder_of_other_people_is_refused(mixed, changed):
     before = hashes(mixed)
@@ -115,6 +120,7 @@ def test_a_folder_of_other_people_is_refused(mixed, changed):
     assert hashes(mixed) == before
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_version_of_the_file_is_refused(mixed, tmp_path):
     other = save(tmp_path / "mine.json", cut(-8, 40, ("airway",)))
     with pytest.raises(ValueError, match="was written by other settings"):
@@ -137,6 +143,7 @@ def command(folder, *more):
     return main([*flags, *map(str, more)])
 
 
+@pytest.mark.slow
 def test_command_line_takes_names_and_files(mixed, person, tmp_path, capsys):
     assert (
         command(tmp_path / "a", "--subjects", 3, "--anatomy", f"{person},standard") == 0

@@ -13,6 +13,7 @@ def one():
     return make_tissue_map(3, 1, ("standard", "man_41"))
 
 
+@pytest.mark.slow
 def test_same_numbers_same_map(one):
     again = make_tissue_map(3, 1, ("standard", "man_41"))
     np.testing.assert_array_equal(again.codes, one.codes)
@@ -21,6 +22,7 @@ def test_same_numbers_same_map(one):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_other_numbers_other_map(one):
     other = make_tissue_map(3, 2, ("standard",))
     assert other.anatomy == "standard"

@@ -76,6 +76,7 @@ def finished(cache, quick, tmp_path_factory):
     return workdir, lines
 
 
+@pytest.mark.slow
 def test_a_run_on_maps_exports_weights_that_find_levels(finished, two_blobs):
     workdir, lines = finished
     assert any(line.startswith("tissue maps: 2 to train on, 1 to") for line in lines)
@@ -96,12 +97,14 @@ def test_a_run_on_maps_exports_weights_that_find_levels(finished, two_blobs):
     assert result.labels.max() <= 14 and result.levels is not None
 
 
+@pytest.mark.slow
 def test_every_step_sees_other_scans_of_the_maps(finished):
     rows = (finished[0] / "metrics.csv").read_text().splitlines()
     losses = [row.split(",")[2] for row in rows[1:] if ",windows," in row]
     assert len(losses) == len(set(losses)) == 3
 
 
+@pytest.mark.slow
 def test_resuming_gives_the_same_bits(config, finished, tmp_path):
     workdir = tmp_path / "run"
     with pytest.raises(Stopped):
@@ -112,6 +115,7 @@ def test_resuming_gives_the_same_bits(config, finished, tmp_path):
     assert_same(state_of(workdir), state_of(finished[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("section", "change"),
     [
@@ -127,12 +131,14 @@ def test_other_necks_or_contrasts_are_another_run(config, finished, section, cha
         loop.train(config, finished[0], log=Lines())
 
 
+@pytest.mark.slow
 def test_maps_that_are_made_otherwise_now_are_refused(config, finished, monkeypatch):
     monkeypatch.setattr(tissue_maps, "_FORMAT", -1)
     with pytest.raises(CheckpointMismatch, match=r"2 train scan\(s\).*neck-0000"):
         loop.train(config, finished[0], log=Lines())
 
 
+@pytest.mark.slow
 def test_a_second_stage_starts_from_the_first(config, finished, tmp_path):
     config.train.num_steps = config.train.eval_every = 1
     lines = Lines()

@@ -29,12 +29,14 @@ class LabelSet(NamedTuple):
         muscles: value in the mask to label of the paper, 1-14.
         others: further values that are known and no muscle of the paper.
         whole_body: any value that is not listed is another structure.
+        ignore: the value of voxels that nobody has judged, nnU-Net's "ignore".
     """
 
     name: str
     muscles: Mapping[int, int]
     others: frozenset[int] = frozenset()
     whole_body: bool = False
+    ignore: int | None = None
 
 
 _KEYS = {m.key: m.label for m in MUSCLES}
@@ -215,9 +217,11 @@ def _named(path: Path, named: Iterable[tuple[str, int]]) -> LabelSet:
     muscles: dict[int, int] = {}
     others: set[int] = set()
     owner: dict[int, str] = {}
+    ignore = None
     for name, value in named:
         if value == 0 or name == "ignore":
             others |= {value} - {0}
+            ignore = value or ignore
             continue
         try:
             label = muscle_named(name)
@@ -236,4 +240,5 @@ def _named(path: Path, named: Iterable[tuple[str, int]]) -> LabelSet:
             f"{path}: names none of the paper's muscles; name them "
             f"{', '.join(list(_KEYS)[:4])}, ... or in words with the side"
         )
-    return LabelSet(str(path), muscles, frozenset(others - muscles.keys()))
+    left = frozenset(others - muscles.keys())
+    return LabelSet(str(path), muscles, left, ignore=ignore)

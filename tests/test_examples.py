@@ -58,7 +58,11 @@ def test_the_notebook_runs(monkeypatch, tmp_path):
     assert (tmp_path / "results" / "sub-0001_ses-2_dseg.nii.gz").exists()
 
 
-@pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda p: p.stem)
+SCRIPTS = sorted({*EXAMPLES.glob("*.py")} - {EXAMPLES / "run_exported.py"})
+"""The one that is left out has its test in inference/test_exported.py."""
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.stem)
 def test_the_script_runs(script, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sys, "argv", [str(script), str(tmp_path)])
     runpy.run_path(str(script), run_name="__main__")

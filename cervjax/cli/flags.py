@@ -187,6 +187,7 @@ _EXTRAS = {
     "figures": ("plotly", "skimage"),
     "mixture": ("sklearn",),
     "dicom": ("dcm2niix", "highdicom", "pydicom"),
+    "export": ("flatbuffers",),
 }
 
 

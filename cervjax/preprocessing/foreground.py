@@ -10,8 +10,8 @@ BRIGHTEST = 3.0
 """Times the foreground's mean: what is brighter is cut, as fat next to a coil."""
 VOID_SHARE = 0.08, 0.25
 """Of the foreground's mean: lowest and highest limit below which there is no signal."""
-_OVER_AIR = 3.0  # times the median of what is not foreground
-_SMOOTH_MM = 2.0
+OVER_AIR = 3.0  # times the median of what is not foreground
+SMOOTH_MM = 2.0
 COLUMN_SHARE = 0.1
 MARGIN_MM = 8.0
 
@@ -80,8 +80,8 @@ def signal_voids(
     if level == 0:
         return np.ones(volume.shape, bool)
     air = float(np.median(height[~mask])) if not mask.all() else 0.0
-    share = np.clip(_OVER_AIR * air / level, *VOID_SHARE)
-    sigma = [_SMOOTH_MM / step for step in spacing_mm[:2]]
+    share = np.clip(OVER_AIR * air / level, *VOID_SHARE)
+    sigma = [SMOOTH_MM / step for step in spacing_mm[:2]]
     return gaussian_filter(height, (*sigma, 0)) < share * level
 
 

@@ -40,6 +40,7 @@ def get_config() -> ConfigDict:
     data.samples_per_volume = 3  # M
     data.foreground_share = 0.0  # M: uniform sampling
     data.workers = 0  # own: processes that cut windows
+    data.ignore_label = -1  # value in masks of what nobody knows; -1 is none
     data.allow_absent = ()  # own: labels that may occur nowhere
     data.phantom = phantom = ConfigDict()  # own
     phantom.severities = ("clinical",)

@@ -7,8 +7,11 @@ Command: ``cervjax train --config finetune --workdir runs/own --init-from shippe
 Expect: 600 steps of one window, 1 to 2 seconds each on two CPU cores.
 
 Grid, padding, normalisation and network are those of the package's weights, which know
-no others. They find vertebral bodies too, which masks of muscles do not show: for the
-loss, bodies and background are one class.
+no others. They find muscles in full length, and vertebral bodies, which your masks need
+not show: for the loss, bodies and background are one class. ``data.masks`` says where
+muscles end in yours. "table1": each is drawn at its levels of the paper's Table 1 only;
+elsewhere nothing is known of it, and the weights go on cutting it by the bodies that
+they find. "as_drawn": a blank is no muscle, wherever it is.
 """
 
 from ml_collections import ConfigDict
@@ -25,6 +28,8 @@ def get_config() -> ConfigDict:
     data.fold = 0  # the part that is held out, from 0
     data.num_validation = 0  # instead of folds: so many people are held out
     data.validation_root = ""  # instead of folds: a folder of other people
+    data.masks = "table1"  # how muscles are drawn: see below
+    data.ignore_label = -1  # value in masks of what nobody knows; -1 is none
     data.allow_absent = ()  # labels that are drawn in no scan: they stay as they are
     data.cache = ""  # folder of prepared volumes; "" is the user's cache folder
     data.spacing_mm = (1.0, 1.0, 3.0)  # the weights'

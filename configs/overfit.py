@@ -42,6 +42,7 @@ def get_config() -> ConfigDict:
     data.samples_per_volume = 3
     data.foreground_share = 0.9
     data.workers = 0  # processes that cut windows
+    data.ignore_label = -1  # value in masks of what nobody knows; -1 is none
     data.allow_absent = ()  # labels that may occur nowhere
     data.phantom = phantom = ConfigDict()
     phantom.severities = ("clean",)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cervjax.cli.flags import OK, SOME_FAILED, check_writable
+from cervjax.cli.flags import OK, SOME_FAILED, check_writable, positive
 
 HELP = "masks against reference masks: the paper's Tables 2-4"
 
@@ -31,6 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take muscles with the verdict do_not_use in PREDICTED, too",
     )
+    parser.add_argument(
+        "--ignore-label",
+        type=positive,
+        default=-1,
+        metavar="VALUE",
+        help="value in masks of what nobody knows: such voxels are left out, as those "
+        "that a dataset.json beside the masks calls ignore",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,5 +53,6 @@ def run(args: argparse.Namespace) -> int:
         images=args.images,
         baseline=args.compare,
         all_rows=args.all_rows,
+        ignore_label=args.ignore_label,
     )
     return SOME_FAILED if failed else OK

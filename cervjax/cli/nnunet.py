@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"FAILED {line}")
     if not done:
         raise ValueError(f"{args.output}: no scan could be written")
-    write_dataset(args.output, done, ignore=labels.ignore is not None)
+    write_dataset(args.output, done, ignore=bool(labels.ignored))
     print(f"{len(done)} scan(s) in {args.output}, {len(failed)} failed")
     return SOME_FAILED if failed else OK
 

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cervjax.anatomy import NUM_CLASSES
+from cervjax.anatomy import IGNORED, NUM_CLASSES
 from cervjax.data.entry import CacheError, DataError, read_record, write_entry
 from cervjax.io.dixon import DixonImages, read_scan
 from cervjax.io.echo_checks import exchanged_phases
 from cervjax.io.files import sha256_of_file
+from cervjax.io.label_sets import PAPER, LabelSet, read_label_set
 from cervjax.io.labels import LabelledScan, exchanged_sides, read_labels
 from cervjax.io.scans import Scan
 from cervjax.preprocessing.histogram import CHANNELS, train_landmarks
@@ -34,7 +35,7 @@ class Volume(NamedTuple):
         name: the scan's.
         participant: whose scan it is.
         image: .npy file, float32 (x, y, z, 2), exactly what `prepare` gives.
-        labels: .npy file, uint8 (x, y, z), 0 in the padding.
+        labels: .npy file, uint8 (x, y, z), 0-14 or `IGNORED`, 0 in the padding.
         voxels: .npz file, per label 1-14 uint16 (n, 3): up to `VOXELS_PER_CLASS` of
             its voxels, drawn at random.
         shape: (x, y, z), padded.
@@ -85,6 +86,7 @@ def cache_volumes(
     recipe: Recipe,
     folder: str | Path,
     *,
+    ignore_label: int = -1,
     log: Callable[[str], object] = print,
     on_progress: Callable[[str], object] = lambda name: None,
     workers: int = 1,
@@ -101,6 +103,8 @@ def cache_volumes(
         scans: what to prepare.
         recipe: with landmarks, if its normalisation needs them.
         folder: where to; may be shared by runs. An entry takes 9 bytes a voxel.
+        ignore_label: value in masks of what nobody knows, besides the "ignore" of a
+            ``dataset.json``; below 0 is none.
         log: receives warnings about scans.
         on_progress: called with each finished scan's name, in order.
         workers: scans at a time, each with two threads and a few times its own size of
@@ -120,11 +124,11 @@ def cache_volumes(
             f"the recipe has no landmarks for {' and '.join(missing)}; learn them from "
             "the training scans (learn_landmarks)"
         )
-    folder = Path(folder)
+    folder, sets = Path(folder), _label_sets(scans, ignore_label)
 
     def make(scan: LabelledScan) -> tuple[Volume, list[str]] | ValueError:
         try:
-            return _cached(scan, recipe, folder)
+            return _cached(scan, recipe, folder, sets[scan.labels.parent])
         except CacheError:
             raise
         except ValueError as error:
@@ -148,15 +152,33 @@ def cache_volumes(
     return volumes
 
 
+def _label_sets(
+    scans: Sequence[LabelledScan], ignore_label: int
+) -> dict[Path, LabelSet]:
+    """What the numbers in the masks of each folder mean.
+
+    Raises:
+        DataError: a ``dataset.json`` cannot be used, or ignores a muscle.
+    """
+    try:
+        return {
+            folder: read_label_set("", folder).with_ignored(ignore_label)
+            for folder in {scan.labels.parent for scan in scans}
+        }
+    except ValueError as error:
+        raise DataError(str(error)) from error
+
+
 def _cached(
-    scan: LabelledScan, recipe: Recipe, folder: Path
+    scan: LabelledScan, recipe: Recipe, folder: Path, label_set: LabelSet
 ) -> tuple[Volume, list[str]]:
     """The entry of a scan, made if need be, and the warnings that belong to it."""
-    key = _key(scan, recipe)
+    key = _key(scan, recipe, label_set)
     entry = folder / key
     record = read_record(entry)
     if record is None:
-        arrays, voxels, details = _prepare(scan, recipe, seed=int(key[:16], 16))
+        seed = int(key[:16], 16)
+        arrays, voxels, details = _prepare(scan, recipe, label_set, seed)
         record = write_entry(entry, arrays, voxels, details)
     volume = Volume(
         scan.scan.name,
@@ -176,7 +198,7 @@ def _inputs(scan: LabelledScan) -> Scan:
     return replace(scan.scan, water=None, fat=None) if scan.scan.has_pair else scan.scan
 
 
-def _key(scan: LabelledScan, recipe: Recipe) -> str:
+def _key(scan: LabelledScan, recipe: Recipe, label_set: LabelSet) -> str:
     files = _inputs(scan).files | {"labels": scan.labels}
     try:
         hashes = {role: sha256_of_file(path) for role, path in files.items()}
@@ -189,18 +211,28 @@ def _key(scan: LabelledScan, recipe: Recipe) -> str:
         for channel in CHANNELS
         if channel in recipe.landmarks
     }
-    content = [_FORMAT, hashes, {**asdict(recipe), "landmarks": landmarks}]
+    content: list[Any] = [
+        _FORMAT,
+        hashes,
+        {**asdict(recipe), "landmarks": landmarks},
+    ]
+    if label_set != PAPER:
+        muscles = sorted(label_set.muscles.items())
+        content += [muscles, sorted(label_set.others), sorted(label_set.ignored)]
     text = json.dumps(content, sort_keys=True, default=float)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _prepare(
-    scan: LabelledScan, recipe: Recipe, seed: int
+    scan: LabelledScan, recipe: Recipe, label_set: LabelSet, seed: int
 ) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
     """The arrays of an entry, voxels by label, and what its record tells."""
     images = read_scan(_inputs(scan))
-    labels = read_labels(scan.labels, images.grid)
-    _check_sides_and_channels(scan, images, labels)
+    labels = read_labels(
+        scan.labels, images.grid, label_set=label_set, keep_ignored=True
+    )
+    blank = np.where(labels == IGNORED, 0, labels).astype(np.uint8)
+    _check_sides_and_channels(scan, images, blank)
     spacing_mm = images.grid.spacing_mm
     prepared = prepare(images.in_phase, images.out_phase, spacing_mm, recipe)
     labels = resample_labels(
@@ -209,8 +241,8 @@ def _prepare(
         keep_last_plane=recipe.keep_last_plane,
     )
     labels = pad(labels, recipe.padding, "zero")
-    counts = np.bincount(labels.ravel(), minlength=NUM_CLASSES)
-    if counts[0] == labels.size:
+    counts = np.bincount(labels[labels != IGNORED], minlength=NUM_CLASSES)
+    if not counts[1:].any():
         raise DataError(
             f"{scan.labels}: no label is left on the grid of {recipe.spacing_mm} mm; "
             "choose a finer grid, or draw more than single voxels"

@@ -85,6 +85,7 @@ def load_train_set(data: ConfigDict, landmarks: Landmarks | None, log: Log) -> T
         scans,
         recipe,
         folder,
+        ignore_label=data.get("ignore_label", -1),
         log=log,
         on_progress=lambda name: log(f"  {name}"),
         workers=min(os.cpu_count() or 1, _PREPARED_AT_ONCE),

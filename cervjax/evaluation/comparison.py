@@ -13,12 +13,13 @@ import numpy as np
 from jaxtyping import Int, Integer
 from numpy.typing import ArrayLike
 
-from cervjax.anatomy import MUSCLES
+from cervjax.anatomy import IGNORED, MUSCLES
 from cervjax.evaluation.overlap import MEASURES, confusion, overlap_measures
 from cervjax.evaluation.pairs import Pair
 from cervjax.evaluation.surface_distance import SURFACE_MEASURES, surface_distances
 from cervjax.figures.checks import check_labels, check_spacing
 from cervjax.io.dixon import FatWater, read_scan
+from cervjax.io.label_sets import read_label_set
 from cervjax.io.labels import exchanged_sides, read_labels
 from cervjax.io.nifti import NiftiImage, read_nifti
 from cervjax.measurement.composition import measure
@@ -67,8 +68,15 @@ def evaluate(
     return compare_labels(ours, theirs, spacing_mm)
 
 
-def compare(pair: Pair) -> list[dict[str, Any]]:
+def compare(pair: Pair, ignore_label: int = -1) -> list[dict[str, Any]]:
     """The measures of one scan: a row per muscle.
+
+    Voxels that either mask ignores are background in both.
+
+    Args:
+        pair: the scan.
+        ignore_label: value in masks of what nobody knows, besides the "ignore" of a
+            ``dataset.json`` beside them; below 0 is none.
 
     Returns:
         ``scan``, then as `compare_labels`.
@@ -82,10 +90,18 @@ def compare(pair: Pair) -> list[dict[str, Any]]:
         grid, measured = scan.grid, scan.fat_water
     else:
         grid = read_nifti(pair.reference, may_be_constant=True)
-    predicted, reference = (
-        read_labels(path, grid, may_be_empty=True)
+    masks = [
+        read_labels(
+            path,
+            grid,
+            may_be_empty=True,
+            label_set=read_label_set("", path.parent).with_ignored(ignore_label),
+            keep_ignored=True,
+        )
         for path in (pair.predicted, pair.reference)
-    )
+    ]
+    ignored = (masks[0] == IGNORED) | (masks[1] == IGNORED)
+    predicted, reference = (np.where(ignored, 0, m).astype(np.uint8) for m in masks)
     check_sides(predicted, reference, str(pair.predicted), str(pair.reference))
     rows = compare_labels(predicted, reference, grid.spacing_mm, measured)
     return [{"scan": pair.name} | row for row in rows]

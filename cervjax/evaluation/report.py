@@ -56,6 +56,7 @@ def evaluate_masks(
     images: Path | None = None,
     baseline: Path | None = None,
     all_rows: bool = False,
+    ignore_label: int = -1,
     log: Log = print,
 ) -> list[Excluded]:
     """Compares two folders of masks and writes tables, figures and per-scan rows.
@@ -67,6 +68,8 @@ def evaluate_masks(
         images: scans of ``reference``, if they lie elsewhere.
         baseline: other masks of the same scans, to be compared with ``predicted``.
         all_rows: takes muscles whose verdict in ``predicted`` is "do_not_use", too.
+        ignore_label: value in masks of what nobody knows, see `compare`.
+        ignore_label: value in masks of what nobody knows, see `compare`.
         log: receives lines.
 
     Returns:
@@ -82,7 +85,7 @@ def evaluate_masks(
     without = sum(pair.scan is None for pair in pairs)
     if without:
         log(f"{without} scan(s) without images: no fat infiltration (--images FOLDER)")
-    rows, failed = _compare_all(pairs, log)
+    rows, failed = _compare_all(pairs, ignore_label, log)
     if not rows:
         raise ValueError(f"none of {len(pairs)} scan(s) can be compared; see above")
     files = {
@@ -105,7 +108,13 @@ def evaluate_masks(
         _write_calibration(new / CALIBRATION, tables.table2, predicted, reference)
         _write_figures(new, rows)
         if baseline is not None:
-            failed += _against(baseline, rows, reference, images, new, log)
+            log(f"the same with {baseline}")
+            done = {row["scan"] for row in rows}
+            others, _ = find_pairs(baseline, reference, images)
+            others = [pair for pair in others if pair.name in done]
+            compared, more = _compare_all(others, ignore_label, log)
+            failed += more
+            _against(baseline, rows, compared, new)
     for line in _in_short(rows):
         log(line)
     log(f"tables.md and more in {out}")
@@ -149,13 +158,13 @@ def _usable(
 
 
 def _compare_all(
-    pairs: Sequence[Pair], log: Log
+    pairs: Sequence[Pair], ignore_label: int, log: Log
 ) -> tuple[list[dict[str, Any]], list[Excluded]]:
     """Rows of all pairs; one that fails does not stop the others."""
 
     def attempt(pair: Pair) -> list[dict[str, Any]] | Excluded:
         try:
-            return compare(pair)
+            return compare(pair, ignore_label)
         except (ValueError, OSError) as error:
             return Excluded(pair.name, str(error))
 
@@ -195,21 +204,15 @@ def _measured(rows: Sequence[dict[str, Any]]) -> list[str]:
 def _against(
     baseline: Path,
     rows: list[dict[str, Any]],
-    reference: Path,
-    images: Path | None,
+    others: list[dict[str, Any]],
     out: Path,
-    log: Log,
-) -> list[Excluded]:
-    log(f"the same with {baseline}")
-    pairs, _ = find_pairs(baseline, reference, images)
-    done = {row["scan"] for row in rows}
-    others, failed = _compare_all([p for p in pairs if p.name in done], log)
+) -> None:
+    """Writes the differences between two predictions of the same scans."""
     if not others:
         raise ValueError(
             f"{baseline}: no mask of the scans compared; give masks of the same scans"
         )
     write_rows(out / _DIFFERENCES, differences(rows, others))
-    return failed
 
 
 def _write_calibration(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from cervjax.anatomy import MUSCLES
+from cervjax.anatomy import IGNORED, MUSCLES
 from cervjax.io.filenames import NIFTI
 from cervjax.io.files import read_json
 from cervjax.io.label_names import label_names
@@ -29,14 +29,30 @@ class LabelSet(NamedTuple):
         muscles: value in the mask to label of the paper, 1-14.
         others: further values that are known and no muscle of the paper.
         whole_body: any value that is not listed is another structure.
-        ignore: the value of voxels that nobody has judged, nnU-Net's "ignore".
+        ignored: values of voxels of which nobody says what they are (nnU-Net's
+            "ignore").
     """
 
     name: str
     muscles: Mapping[int, int]
     others: frozenset[int] = frozenset()
     whole_body: bool = False
-    ignore: int | None = None
+    ignored: frozenset[int] = frozenset()
+
+    def with_ignored(self, value: int) -> "LabelSet":
+        """The same, and one more value that nobody knows; below 0 is none.
+
+        Raises:
+            ValueError: it is background, or a muscle's.
+        """
+        if value < 0 or value in self.ignored:
+            return self
+        if value == 0 or value in self.muscles:
+            raise ValueError(
+                f"the ignore label {value} is background or a muscle in the labels "
+                f"{self.name}; give another value, and draw with it what nobody knows"
+            )
+        return self._replace(ignored=self.ignored | {value})
 
 
 _KEYS = {m.key: m.label for m in MUSCLES}
@@ -120,12 +136,16 @@ def to_papers(
         labels: what they mean.
 
     Returns:
-        Labels 0-14, and how many voxels have each value that the set does not know.
+        Labels 0-14, or `IGNORED`, and how many voxels have each value that the set does
+        not know.
     """
     if labels is PAPER and values.min() >= 0 and values.max() <= len(MUSCLES):
         return values.astype(np.uint8), {}
     found, where, counts = np.unique(values, return_inverse=True, return_counts=True)
-    new = [labels.muscles.get(int(v), 0) for v in found]
+    new = [
+        IGNORED if int(v) in labels.ignored else labels.muscles.get(int(v), 0)
+        for v in found
+    ]
     foreign = {
         int(v): int(n)
         for v, n, label in zip(found, counts, new, strict=True)
@@ -216,12 +236,13 @@ def _of_table(path: Path) -> LabelSet:
 def _named(path: Path, named: Iterable[tuple[str, int]]) -> LabelSet:
     muscles: dict[int, int] = {}
     others: set[int] = set()
+    ignored: set[int] = set()
     owner: dict[int, str] = {}
-    ignore = None
     for name, value in named:
-        if value == 0 or name == "ignore":
-            others |= {value} - {0}
-            ignore = value or ignore
+        if value == 0:
+            continue
+        if name.strip().casefold() == "ignore":
+            ignored.add(value)
             continue
         try:
             label = muscle_named(name)
@@ -240,5 +261,13 @@ def _named(path: Path, named: Iterable[tuple[str, int]]) -> LabelSet:
             f"{path}: names none of the paper's muscles; name them "
             f"{', '.join(list(_KEYS)[:4])}, ... or in words with the side"
         )
-    left = frozenset(others - muscles.keys())
-    return LabelSet(str(path), muscles, left, ignore=ignore)
+    for value in ignored & muscles.keys():
+        raise ValueError(
+            f"{path}: value {value} is {owner[value]} and ignore; give it one name"
+        )
+    return LabelSet(
+        str(path),
+        muscles,
+        frozenset(others - muscles.keys()),
+        ignored=frozenset(ignored),
+    )

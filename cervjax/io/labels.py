@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from cervjax.anatomy import MUSCLES, NUM_CLASSES
+from cervjax.anatomy import IGNORED, MUSCLES, NUM_CLASSES
 from cervjax.io.filenames import MASK_ENDINGS, read_name, stem_of
 from cervjax.io.files import walk_once
 from cervjax.io.label_sets import MUSCLEMAP, PAPER, LabelSet, to_papers
@@ -111,6 +111,7 @@ def read_labels(
     *,
     may_be_empty: bool = False,
     label_set: LabelSet = PAPER,
+    keep_ignored: bool = False,
 ) -> UInt8[np.ndarray, "x y z"]:
     """Reads the labels of a scan, turned to RAS as its images are.
 
@@ -120,6 +121,7 @@ def read_labels(
         grid: an image of the scan.
         may_be_empty: accept a map without any muscle.
         label_set: what its numbers mean.
+        keep_ignored: voxels that the set ignores are `IGNORED` in the result; else 0.
 
     Returns:
         uint8 (x, y, z), 0-14, on the grid of the image.
@@ -149,7 +151,8 @@ def read_labels(
     papers, foreign = to_papers(labels.astype(np.int64), label_set)
     if foreign:
         raise NiftiError(_foreign(volume.path, foreign, label_set))
-    if not may_be_empty and not papers.any():
+    blank = np.where(papers == IGNORED, 0, papers)
+    if not may_be_empty and not blank.any():
         raise NiftiError(
             f"{volume.path}: the mask has no muscle, "
             + (
@@ -158,7 +161,7 @@ def read_labels(
                 else f"none of its values is one of the labels {label_set.name}"
             )
         )
-    return papers
+    return papers if keep_ignored else blank
 
 
 def _foreign(path: Path, foreign: dict[int, int], labels: LabelSet) -> str:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cervjax.anatomy import MUSCLES
+from cervjax.anatomy import IGNORED, MUSCLES
 from cervjax.io.dixon import read_scan
 from cervjax.io.files import write_atomically
 from cervjax.io.label_sets import DATASET_JSON, LabelSet
 from cervjax.io.labels import exchanged_sides, read_labels
-from cervjax.io.nifti import read_nifti, write_labels, write_map
+from cervjax.io.nifti import write_labels, write_map
 from cervjax.io.scans import Scan
 
 CHANNELS = ("in-phase", "out-of-phase")
@@ -55,12 +55,11 @@ def write_case(scan: Scan, mask: Path, labels: LabelSet, out: Path) -> None:
     images = read_scan(scan)
     if images.faults:
         raise ValueError(f"{scan.name}: {images.faults[0].reason}")
-    values = read_labels(mask, images.grid, label_set=labels)
-    if wrong := exchanged_sides(values):
+    values = read_labels(mask, images.grid, label_set=labels, keep_ignored=True)
+    ignored = values == IGNORED
+    if wrong := exchanged_sides(np.where(ignored, 0, values)):
         raise ValueError(f"{mask}: {wrong}; say what the numbers mean with --labels")
-    if labels.ignore is not None:
-        raw = np.rint(read_nifti(mask, may_be_constant=True).data)
-        values = np.where(raw == labels.ignore, IGNORE, values).astype(np.uint8)
+    values = np.where(ignored, IGNORE, values).astype(np.uint8)
     for folder in ("imagesTr", "labelsTr"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     for number, image in enumerate((images.in_phase, images.out_phase)):

@@ -12,6 +12,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from cervjax.anatomy import NUM_CLASSES
+from cervjax.model.card import LevelsRule
 from cervjax.model.dense_vnet import Architecture
 
 CONFIGS = (
@@ -38,6 +39,7 @@ _USUAL = {
     "data.folds": 0,
     "data.fold": 0,
     "data.ignore_label": -1,
+    "data.masks": "as_drawn",
     "data.normalisation": "histogram",
     "train.export": "best",
 }
@@ -168,6 +170,17 @@ def unknown_muscles(config: ConfigDict) -> tuple[int, ...] | None:
     if "tissue_maps" in config or architecture(config).classes == NUM_CLASSES:
         return None
     return tuple(config.data.allow_absent)
+
+
+def masks_at_levels(config: ConfigDict) -> bool:
+    """Whether masks show muscles at levels only where the network finds all of them."""
+    return unknown_muscles(config) is not None and config.data.get("masks") == "table1"
+
+
+def levels_rule(config: ConfigDict) -> LevelsRule:
+    """What makes the network's muscles alike to the masks it was trained on."""
+    as_drawn = unknown_muscles(config) is not None and not masks_at_levels(config)
+    return "none" if as_drawn else "paper"
 
 
 def check_same(now: dict[str, Any], then: dict[str, Any], workdir: Path) -> None:

@@ -49,7 +49,7 @@ _OPTIONAL = {
     "train": ["fixed_statistics", "export"],
 }
 _OPTIONAL_OF_SCANS = {
-    "data": "phantom landmarks normalisation folds fold".split(),
+    "data": "phantom landmarks normalisation masks ignore_label folds fold".split(),
 }
 """Names by section, in lists or divided by spaces."""
 
@@ -82,6 +82,7 @@ _CHOICES = {
     "model.dtype": ("float32", "bfloat16"),
     "model.remat": ("nothing", "units", "blocks"),
     "train.export": ("best", "last"),
+    "data.masks": ("as_drawn", "table1"),
     "data.normalisation": ("histogram", "foreground"),
 }
 
@@ -141,6 +142,13 @@ def _check_together(config: ConfigDict) -> None:
             f"config.model.classes must be {with_bodies}, background, muscles and "
             f"vertebral bodies (for scans also {NUM_CLASSES}, without bodies), got "
             f"{found}"
+        )
+    at_levels = "tissue_maps" not in config and config.data.get("masks") == "table1"
+    if at_levels and found == NUM_CLASSES:
+        raise ConfigError(
+            "config.data.masks 'table1' needs a network that finds vertebral bodies, "
+            f"model.classes {with_bodies}; others learn muscles as they are drawn: "
+            "give 'as_drawn'"
         )
     kept = config.model.keep_prob, config.model.spatial_keep_prob
     if t.get("fixed_statistics", False) and min(kept) < 1:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from cervjax.anatomy import NUM_CLASSES
+from cervjax.anatomy import IGNORED, NUM_CLASSES
 from cervjax.inference.decode import Places
 from cervjax.inference.segment import (
     decode,
@@ -28,6 +28,7 @@ from cervjax.inference.stitching import Forward, Logits, stitched_logits
 from cervjax.inference.tiling import whole_volume
 from cervjax.inference.types import Settings
 from cervjax.io.dixon import read_scan
+from cervjax.io.label_sets import read_label_set
 from cervjax.io.labels import LabelledScan, read_labels
 from cervjax.model.card import LevelsRule
 from cervjax.model.weights import Weights
@@ -61,7 +62,10 @@ class Debiased(NamedTuple):
 
 
 class _Case(NamedTuple):
-    """A scan: logits, places and size of its voxels, reference counts, voids, rule."""
+    """A scan: logits, places and size of its voxels, reference counts, rule.
+
+    In voids, without signal or ignored, nothing is found.
+    """
 
     logits: Logits
     places: tuple[Places, Places, Places]
@@ -137,7 +141,11 @@ def _secant(slope: np.ndarray, moved: np.ndarray, change: np.ndarray) -> np.ndar
 
 def _case(weights: Weights, scan: LabelledScan) -> _Case:
     images = read_scan(scan.scan)
-    reference = read_labels(scan.labels, images.grid)
+    label_set = read_label_set("", scan.labels.parent)
+    drawn = read_labels(
+        scan.labels, images.grid, label_set=label_set, keep_ignored=True
+    )
+    reference = np.where(drawn == IGNORED, 0, drawn)
     recipe = weights.card.recipe
     prepared = prepare_images(images, recipe, Settings("whole"))
     size, tta = prepared.image.shape[:3], weights.card.tta
@@ -146,13 +154,17 @@ def _case(weights: Weights, scan: LabelledScan) -> _Case:
     logits = stitched_logits(forward, prepared.image, tiling)
     part = part_shape(prepared, reference.shape)
     places = scan_places(logits, size, recipe.padding, part, tta)
+    voids = prepared.voids
+    if (drawn == IGNORED).any():
+        hidden = (drawn == IGNORED)[prepared.box or ...]
+        voids = hidden if voids is None else voids | hidden
     counts = np.bincount(reference.reshape(-1), minlength=NUM_CLASSES)
     return _Case(
         logits,
         places,
         part_spacing_mm(prepared, part, recipe),
         counts,
-        prepared.voids,
+        voids,
         weights.card.levels_rule,
     )
 

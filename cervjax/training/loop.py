@@ -164,7 +164,8 @@ def _run_steps(run: Run, state: TrainState, best: Best) -> int:
         try:
             while done < t.num_steps and not best.is_flat(t.patience):
                 batch = run.progress.waiting_for(run.iterator)
-                state, metrics = take_step(state, parallel.share(batch))
+                with run.progress.step(run.log):
+                    state, metrics = take_step(state, parallel.share(batch))
                 if unread is not None:  # while the devices work on this step
                     report(run, *unread)
                 done += 1

@@ -3,7 +3,9 @@
 Voxels labelled `IGNORED` belong to no sum. Where masks show muscles only, and a network
 finds vertebral bodies too, background, bodies and muscles that were never drawn are one
 class: its probability is the sum of theirs (a marginal likelihood). A blank voxel then
-says that none of the drawn muscles is there, and not which of the others is.
+says that none of the drawn muscles is there, and not which of the others is. Where
+masks show muscles at their levels of Table 1 only, the same goes for a muscle in the
+slices in which it was not drawn.
 
 The network ends at half resolution; its logits are upsampled part by part inside the
 sums, so that no class probabilities of a whole volume are ever held, forward or
@@ -24,6 +26,7 @@ from cervjax.model.upsampling import sum_fine_planes
 EPSILON = 1e-5
 NEVER = -1e9
 """The logit of what cannot be."""
+_FIRST_BIT = 7
 
 
 class Overlap(NamedTuple):
@@ -66,7 +69,7 @@ def overlap_upsampled(
         half_logits: float32 (b, x, y, z, c).
         labels: integers (b, 2x, 2y, 2z) in 0 ... c - 1, or `IGNORED`.
         unknown: None where labels are of all classes. Else they are of muscles, 0-14,
-            without these; sums are of 15 classes.
+            without these, perhaps as `with_undrawn` gives them; sums are of 15 classes.
     """
     if unknown is None:
         return sum_fine_planes(_overlap, half_logits, labels)
@@ -74,7 +77,26 @@ def overlap_upsampled(
     return sum_fine_planes(of_part, half_logits, labels)
 
 
-def muscle_logits(logits: Array, unknown: tuple[int, ...] = ()) -> Array:
+def with_undrawn(labels: Array) -> Array:
+    """Labels and, in the bits above them, the muscles that their slice does not show.
+
+    Args:
+        labels: uint8 (b, x, y, z), 0-14 or `IGNORED`.
+
+    Returns:
+        uint32 (b, x, y, z): bit ``7 + label`` is set where no voxel of the slice,
+        across z, has the label.
+    """
+    bits = jnp.zeros((), jnp.uint32)
+    for label in range(1, NUM_CLASSES):
+        drawn = jnp.any(labels == label, (1, 2), keepdims=True)
+        bits = bits | jnp.where(drawn, 0, 1 << (_FIRST_BIT + label)).astype(jnp.uint32)
+    return labels.astype(jnp.uint32) | bits
+
+
+def muscle_logits(
+    logits: Array, unknown: tuple[int, ...] = (), undrawn: Array | None = None
+) -> Array:
     """One logit for all that is no known muscle, then the muscles'.
 
     Softmax of these gives known muscles the same probabilities as softmax of all, and
@@ -83,15 +105,24 @@ def muscle_logits(logits: Array, unknown: tuple[int, ...] = ()) -> Array:
     Args:
         logits: (c, ...), classes first.
         unknown: labels of muscles.
+        undrawn: (...) of `with_undrawn`: further ones, voxel by voxel.
 
     Returns:
         (15, ...).
     """
-    names = [k for k in range(len(logits)) if k in (0, *unknown) or k >= NUM_CLASSES]
-    others = jnp.stack([logits[k] for k in names])
     never = jnp.full_like(logits[0], NEVER)
-    known = [never if k in unknown else logits[k] for k in range(1, NUM_CLASSES)]
-    return jnp.stack([jax.nn.logsumexp(others, 0), *known])
+    others, known = [logits[0], *logits[NUM_CLASSES:]], []
+    for k in range(1, NUM_CLASSES):
+        if k in unknown:
+            others.append(logits[k])
+            known.append(never)
+        elif undrawn is None:
+            known.append(logits[k])
+        else:
+            is_other = (undrawn >> (_FIRST_BIT + k)) & 1 == 1
+            others.append(jnp.where(is_other, logits[k], never))
+            known.append(jnp.where(is_other, never, logits[k]))
+    return jnp.stack([jax.nn.logsumexp(jnp.stack(others), 0), *known])
 
 
 def dice(sums: Overlap) -> Array:
@@ -193,7 +224,10 @@ def _overlap(logits: Array, labels: Array) -> Overlap:
 def _overlap_of_muscles(
     logits: Array, labels: Array, unknown: tuple[int, ...]
 ) -> Overlap:
-    return _overlap(muscle_logits(logits, unknown), labels)
+    if labels.dtype != jnp.uint32:
+        return _overlap(muscle_logits(logits, unknown), labels)
+    low = labels & ((1 << (_FIRST_BIT + 1)) - 1)
+    return _overlap(muscle_logits(logits, unknown, labels), low)
 
 
 def _overlap_forward(logits: Array, labels: Array):

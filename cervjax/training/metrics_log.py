@@ -135,6 +135,25 @@ class Progress:
         self._start = self._mark = clock()
         self._marked_step = first
         self._waited = self._paused = 0.0  # since the last line
+        self._has_begun = False
+
+    @contextmanager
+    def step(self, log: Callable[[str], object]) -> Iterator[None]:
+        """A step: the first one waits until its program is there, which does not count.
+
+        Args:
+            log: is told so before.
+        """
+        if self._has_begun:
+            yield
+            return
+        self._has_begun = True
+        log("compiling the training step: minutes the first time, then it is kept")
+        start = self._clock()
+        yield
+        spent = self._clock() - start
+        self._paused += spent
+        self._start += spent
 
     def waiting_for(self, iterator: Iterator[T]) -> T:
         """The next batch; the time it takes counts as waiting."""

@@ -16,7 +16,12 @@ from cervjax.io.tables import read_rows, write_rows
 from cervjax.io.written import OthersFileError, check_ours, written_together
 from cervjax.model.card import NO_PATIENTS, ModelCard
 from cervjax.model.weights import save_weights
-from cervjax.training.config import architecture, unknown_muscles
+from cervjax.training.config import (
+    architecture,
+    levels_rule,
+    masks_at_levels,
+    unknown_muscles,
+)
 from cervjax.training.curve import draw_curve, save_picture
 from cervjax.training.metrics_log import (
     COLUMNS,
@@ -29,7 +34,7 @@ from cervjax.training.metrics_log import (
 )
 from cervjax.training.setup import make_model
 from cervjax.training.step import TrainState
-from cervjax.training.validation import Best, dice_of_scans
+from cervjax.training.validation import Best, Way, dice_of_scans
 
 WEIGHTS = "weights.safetensors"
 CONFIG = "config.json"
@@ -140,9 +145,8 @@ def evaluate(run: Run, state: TrainState, step: int, best: Best) -> tuple[Best, 
     variables = jax.device_get(state.variables)
     choosing, mean_dice = None, 0.0
     for part, volumes in _evaluated(run).items():
-        dice, labels = dice_of_scans(
-            network, variables, volumes, run.data.recipe.padding
-        )
+        dice, labels = dice_of_scans(network, variables, volumes, _way(run))
+        dice[:, [label - 1 for label in unknown_muscles(run.config) or ()]] = np.nan
         row = row_of_evaluation(step, part, dice)
         if choosing is None:
             choosing, mean_dice = part, float(np.nan_to_num(row["dice_mean"]))
@@ -167,6 +171,12 @@ def evaluate(run: Run, state: TrainState, step: int, best: Best) -> tuple[Best, 
     return best, mean_dice
 
 
+def _way(run: Run) -> Way:
+    """How the labels of scans to evaluate are found."""
+    recipe = run.data.recipe
+    return Way(recipe.padding, recipe.spacing_mm, masks_at_levels(run.config))
+
+
 def _evaluated(run: Run) -> dict[str, list[Volume]]:
     """Scans to evaluate on; the first part chooses the weights."""
     e = run.config.eval
@@ -189,7 +199,7 @@ def _export(run: Run, variables: dict[str, Any], step: int, dice: str) -> None:
         mode="whole",
         recipe=run.data.recipe,
         architecture=architecture(run.config),
-        levels_rule="paper" if unknown_muscles(run.config) is None else "none",
+        levels_rule=levels_rule(run.config),
     )
     with written_together(run.workdir) as new:
         save_weights(new / WEIGHTS, variables, card)

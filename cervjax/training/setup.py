@@ -27,6 +27,7 @@ from cervjax.training import parallel
 from cervjax.training.config import (
     ConfigError,
     architecture,
+    masks_at_levels,
     normalisation,
     unknown_muscles,
 )
@@ -132,6 +133,7 @@ def make_body(config: ConfigDict) -> Callable[..., Any]:
         seed=config.seed,
         affine_scale=config.augment.affine_in_network,
         unknown=unknown_muscles(config),
+        at_levels=masks_at_levels(config),
         fixed_statistics=config.train.get("fixed_statistics", False),
         weight_decay=config.optimizer.weight_decay,
         average_decay=config.train.average_decay,

@@ -18,7 +18,12 @@ from jax import Array, lax
 
 from cervjax.model.affine import invert_affine, random_corner_affine, resample_affine
 from cervjax.model.dense_vnet import DenseVNet
-from cervjax.training.losses import LOSSES, Overlap, overlap_upsampled
+from cervjax.training.losses import (
+    LOSSES,
+    Overlap,
+    overlap_upsampled,
+    with_undrawn,
+)
 
 AXIS = "data"
 """Name of the mapped axis: the devices that share a batch."""
@@ -116,6 +121,7 @@ class StepSettings:
             leaves it out.
         unknown: where the network finds more than the labels have: muscles that they
             lack besides bodies, see `losses`; None where labels have all classes.
+        at_levels: muscles are unknown, too, in slices in which they were not drawn.
         fixed_statistics: batch norm keeps the moving statistics that it starts from, so
             that the network is trained exactly as it will be run.
         weight_decay: L2 of convolution kernels, half its square is added to the loss.
@@ -131,6 +137,7 @@ class StepSettings:
     seed: int
     affine_scale: float = 0.0
     unknown: tuple[int, ...] | None = None
+    at_levels: bool = False
     fixed_statistics: bool = False
     weight_decay: float = 0.0
     average_decay: float = 0.0
@@ -228,6 +235,8 @@ def _make_gradients(model: DenseVNet, settings: StepSettings) -> Callable[..., A
         )
         if affine is not None:
             half = resample_affine(half, invert_affine(affine))
+        if settings.at_levels:
+            labels = with_undrawn(labels)
         sums = overlap_upsampled(half, labels, settings.unknown)
         value = LOSSES[settings.loss](sums).mean()
         return value, (

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from cervjax.anatomy import muscles_of
+from cervjax.anatomy import IGNORED, muscles_of
 from cervjax.data.cache import Volume
 from cervjax.data.windows import whole_volumes
 from cervjax.evaluation.overlap import confusion, dice_per_label
+from cervjax.inference.levels import at_their_levels, slice_levels
 from cervjax.inference.segment import segment_whole
 from cervjax.model.dense_vnet import DenseVNet
 
@@ -42,11 +43,25 @@ class Best:
         return 0 < patience <= self.evaluations_without_gain
 
 
+class Way(NamedTuple):
+    """How labels of a prepared scan are found.
+
+    Attributes:
+        padding: voxels of it on both ends of each axis.
+        spacing_mm: of its voxels.
+        at_levels: whether muscles are cut to their levels of Table 1.
+    """
+
+    padding: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    at_levels: bool = False
+
+
 def dice_of_scans(
     network: DenseVNet,
     variables: dict[str, Any],
     volumes: Sequence[Volume],
-    padding: tuple[int, int, int],
+    way: Way,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Dice of whole scans, without augmentation, with moving statistics.
 
@@ -54,17 +69,22 @@ def dice_of_scans(
         network: without ``axis_name``.
         variables: its parameters and statistics.
         volumes: prepared scans.
-        padding: voxels of it on both ends of each axis.
+        way: how labels are found.
 
     Returns:
-        Dice ``(scans, 14)``, NaN where a muscle is in neither; and the labels of the
-        first scan.
+        Dice ``(scans, 14)``, NaN where a muscle is in neither, voxels that are
+        `IGNORED` left out; and the labels of the first scan.
     """
     dice, first = [], None
-    inner = tuple(slice(p, -p or None) for p in padding)
+    inner = tuple(slice(p, -p or None) for p in way.padding)
     for _, image, labels in whole_volumes(volumes):
-        found = muscles_of(segment_whole(network, variables, image, padding))
+        classes = segment_whole(network, variables, image, way.padding)
+        found = muscles_of(classes)
+        if way.at_levels:
+            levels = slice_levels(classes, float(np.prod(way.spacing_mm)) / 1000)
+            found = at_their_levels(found, levels.number)
+        known = labels[inner] != IGNORED
         reference = muscles_of(labels[inner])
-        dice.append(dice_per_label(confusion(found, reference)))
+        dice.append(dice_per_label(confusion(found[known], reference[known])))
         first = found if first is None else first
     return np.array(dice).reshape(-1, 14), first

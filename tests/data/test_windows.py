@@ -22,6 +22,7 @@ from nibabel.orientations import (
 )
 from scipy import ndimage
 
+from cervjax.anatomy import IGNORED, LEFT_RIGHT_PERMUTATION, MUSCLES
 from cervjax.data import cache
 from cervjax.data import windows as data
 from cervjax.data.cache import (
@@ -440,6 +441,32 @@ def test_the_body_is_cut_out_and_whitened_where_the_recipe_says_so(tmp_path):
     assert np.count_nonzero(drawn) == np.count_nonzero(labels)
     bright = image[..., 0] > image[..., 0][drawn == BRIGHT].min() - 0.01
     np.testing.assert_array_equal(drawn == BRIGHT, bright)
+
+
+def test_ignored_voxels_stay_ignored(tmp_path):
+    """By a value of the config, or by the name in nnU-Net's dataset.json."""
+    volumes = scene(0)
+    volumes.labels[30:, 30:] = 77
+    save(tmp_path, "a", volumes)
+    with pytest.raises(ValueError, match="values 77"):
+        cached(tmp_path)
+    (volume,) = cached(tmp_path, ignore_label=77)
+    inner = unpad(loaded(volume)[1], RECIPE.padding)
+    np.testing.assert_array_equal(inner == IGNORED, volumes.labels == 77)
+    known = volumes.labels[volumes.labels != 77]
+    np.testing.assert_array_equal(
+        volume.counts[1:], np.bincount(known, minlength=15)[1:]
+    )
+    with pytest.raises(ValueError, match="ignore label 3 is background or a muscle"):
+        cached(tmp_path, ignore_label=3)
+    labels = {m.key: int(LEFT_RIGHT_PERMUTATION[m.label]) for m in MUSCLES}
+    text = json.dumps({"labels": {"background": 0, **labels, "ignore": 77}})
+    (tmp_path / "dataset.json").write_text(text)
+    volumes.labels[:] = np.r_[LEFT_RIGHT_PERMUTATION, [77] * 63][volumes.labels]
+    save(tmp_path, "a", volumes)
+    (named,) = cached(tmp_path)
+    np.testing.assert_array_equal(loaded(named)[1], loaded(volume)[1])
+    assert named.image.parent != volume.image.parent
 
 
 def test_exchanged_sides_and_channels_end_it(tmp_path):

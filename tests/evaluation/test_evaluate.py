@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import save_nifti, save_pair
 
+from cervjax.anatomy import MUSCLES
 from cervjax.cli.main import main
 from cervjax.evaluation.comparison import compare, evaluate
 from cervjax.evaluation.pairs import find_masks, find_pairs
@@ -117,6 +118,26 @@ def test_masks_stored_along_other_axes(study, axes):
     pairs, _ = find_pairs(study / "masks", study / "scans")
     rows = compare(pairs[0])
     assert all(row["dice"] == 1 for row in rows)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_what_the_reference_ignores_is_left_out(study, named):
+    """By the command's value, or by a dataset.json."""
+    pair = find_pairs(study / "masks", study / "scans")[0][1]
+    predicted = np.asarray(nib.load(pair.predicted).dataobj)
+    reference = np.asarray(nib.load(pair.reference).dataobj).copy()
+    assert (predicted != reference).any()
+    reference[predicted != reference] = 200
+    save_nifti(pair.reference, reference, AFFINE)
+    flags = [] if named else ["--ignore-label", "200"]
+    if named:
+        labels = {m.key: m.label for m in MUSCLES} | {"ignore": 200}
+        text = json.dumps({"labels": labels})
+        (pair.reference.parent / "dataset.json").write_text(text)
+    out = study / "out"
+    assert command(study / "masks", study / "scans", "-o", out, *flags) == 0
+    rows = [r for r in table(out / "scans.csv") if r["scan"] == pair.name]
+    assert len(rows) == 14 and all(float(row["dice"]) == 1 for row in rows)
 
 
 def swapped(labels: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from cervjax.anatomy import LEFT_RIGHT_PERMUTATION, MUSCLES
+from cervjax.anatomy import IGNORED, LEFT_RIGHT_PERMUTATION, MUSCLES
 from cervjax.io.label_sets import (
     MUSCLEMAP,
     PAPER,
@@ -59,12 +59,27 @@ def test_nnunet_in_any_order_and_both_versions(tmp_path):
     path.write_text(json.dumps({"labels": labels}))
     found = read_label_set("", tmp_path)  # beside the masks
     assert found.muscles == {int(LEFT_RIGHT_PERMUTATION[i]): i for i in range(1, 15)}
-    assert to_papers(np.array([[[15, 16, 17]]]), found)[1] == {17: 1}
+    papers, foreign = to_papers(np.array([[[15, 16, 17]]]), found)
+    assert foreign == {17: 1} and papers.tolist() == [[[0, IGNORED, 0]]]
     path.write_text(json.dumps({"labels": {str(v): k for k, v in labels.items()}}))
     (tmp_path / "labelsTr").mkdir()
     assert read_label_set("", tmp_path / "labelsTr").muscles == found.muscles
     path.write_text(json.dumps({"labels": {"background": 0, "LC_L": [1, 2]}}))
     assert read_label_set(str(path)).muscles == {1: LABELS["LC_L"], 2: LABELS["LC_L"]}
+
+
+def test_an_ignore_label_is_no_background_and_no_muscle(tmp_path):
+    found = PAPER.with_ignored(99)
+    papers, foreign = to_papers(np.array([[[3, 0, 99, 98]]]), found)
+    assert papers.tolist() == [[[3, 0, IGNORED, 0]]] and foreign == {98: 1}
+    assert PAPER.with_ignored(-1) is PAPER
+    for value in (0, 14):
+        with pytest.raises(ValueError, match=f"ignore label {value} is background or"):
+            PAPER.with_ignored(value)
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps({"labels": {"LC_L": 1, "LC_R": 2, "ignore": 2}}))
+    with pytest.raises(ValueError, match="value 2 is LC_R and ignore"):
+        read_label_set("", tmp_path)
 
 
 def test_a_table_and_the_default(tmp_path):

@@ -85,7 +85,7 @@ def test_values_of_another_program_and_voxels_nobody_judged(scans, tmp_path):
     np.testing.assert_array_equal(written, wanted)
     content = json.loads((out / "dataset.json").read_text())
     assert content["labels"] == NAMES | {"ignore": 15}
-    assert read_label_set(str(out)).ignore == 15
+    assert read_label_set(str(out)).ignored == {15}
 
 
 def test_exchanged_sides_and_scans_without_masks_are_left_out(scans, tmp_path, capsys):

@@ -92,6 +92,8 @@ def test_wrong_values_and_names_of_tissue_maps(of_maps, change, message):
         ({"tissue_map": {"count": 1}}, "config.tissue_map is unknown"),
         ({"model.classes": 21}, "classes must be 22, .*also 15, .* got 21"),
         ({"data.normalisation": "none"}, "normalisation must be one of histogram, f"),
+        ({"data.masks": "full"}, "data.masks must be one of as_drawn, table1, got"),
+        ({"data.masks": "table1"}, "'table1' needs a network that finds .* bodies"),
         ({"train.export": "first"}, "train.export must be one of best, last, got"),
         ({"data.allow_absent": (15,)}, "allow_absent must be labels .* 1-14, got 15"),
         ({"data.folds": 3}, "folds is 3 and data.num_validation is 1: .* once only"),

@@ -11,11 +11,12 @@ from train_tiny import Lines, tiny_config, write_cohort
 from cervjax.inference.types import Settings
 from cervjax.model.card import ModelCard
 from cervjax.model.weights import SHIPPED, load_weights, save_weights, weights_path
-from cervjax.training import loop
+from cervjax.training import loop, setup
 from cervjax.training import run as running
 from cervjax.training.config import (
     ConfigError,
     architecture,
+    levels_rule,
     load_config,
     unknown_muscles,
 )
@@ -102,6 +103,27 @@ def test_the_packages_weights_have_a_name_and_a_config():
     assert config.data.normalisation == recipe.normalisation
     with pytest.raises(ConfigError, match="the package's config finetune has those"):
         initial_state(load_config("dixon_cpu"), SHIPPED, Lines())
+
+
+@pytest.mark.parametrize(
+    ("name", "masks", "rule", "at_levels"),
+    [
+        ("finetune", "table1", "paper", True),
+        ("finetune", "as_drawn", "none", False),
+        ("shipped_1_coarse", None, "paper", False),
+        ("dixon_cpu", None, "paper", False),
+    ],
+)
+def test_the_rule_of_levels_is_that_of_the_masks(
+    name, masks, rule, at_levels, monkeypatch
+):
+    config = load_config(name)
+    if masks:
+        config.data.masks = masks
+    assert levels_rule(config) == rule
+    monkeypatch.setattr(setup, "make_step", lambda *args: args)
+    monkeypatch.setattr(setup, "make_augment", lambda config: None)
+    assert setup.make_body(config)[2].at_levels == at_levels
 
 
 def test_muscles_that_nobody_drew_are_unknown_where_the_network_knows_them():

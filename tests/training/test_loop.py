@@ -234,8 +234,8 @@ def scripted(monkeypatch, values):
     """Evaluations that give these Dice, one after another."""
     left = list(values)
 
-    def dice_of_scans(network, variables, volumes, padding):
-        _, labels = dice_of_parameters(network, variables, volumes, padding)
+    def dice_of_scans(network, variables, volumes, way):
+        _, labels = dice_of_parameters(network, variables, volumes, way)
         return np.full((1, 14), left.pop(0)), labels
 
     monkeypatch.setattr(running, "dice_of_scans", dice_of_scans)

@@ -15,6 +15,7 @@ from cervjax.training.losses import (
     muscle_logits,
     overlap,
     overlap_upsampled,
+    with_undrawn,
 )
 
 
@@ -83,6 +84,30 @@ def test_what_masks_do_not_show_is_one_class_with_background(unknown):
     for got, terms in zip(sums, expected, strict=True):
         np.testing.assert_allclose(got, terms.sum(1), rtol=1e-5)
     gradient = jax.grad(lambda x: dice(overlap_upsampled(x, labels, unknown)).mean())
+    assert np.isfinite(gradient(half)).all()
+
+
+def test_a_muscle_that_a_slice_does_not_show_is_unknown_there():
+    """One class with background, as bodies are; elsewhere all is as ever."""
+    half, _ = draw((2, 3, 2, 2), 22)
+    labels = np.random.default_rng(1).integers(0, 15, (2, 6, 4, 4)).astype(np.uint8)
+    labels[0, ..., 1][labels[0, ..., 1] == 5] = 0
+    labels[1, ..., 3] = IGNORED
+    labels[1, 2:, :, 0] = 14
+    coded = with_undrawn(jnp.asarray(labels))
+    p = np.asarray(jax.nn.softmax(upsample(half, 2)), np.float64)
+    q = np.zeros((*labels.shape, 15))
+    for b, z in np.ndindex(2, 4):
+        drawn = set(labels[b, :, :, z].ravel().tolist()) - {0, IGNORED}
+        for k in range(22):
+            q[b, :, :, z, k if k in drawn else 0] += p[b, :, :, z, k]
+    q[labels == IGNORED] = 0
+    q, g = q.reshape(2, -1, 15), np.eye(256)[labels.reshape(2, -1)][..., :15]
+    sums = overlap_upsampled(half, coded, ())
+    expected = (q * g, q**2, g, q, g * np.log(np.maximum(q, 1e-30)))
+    for got, terms in zip(sums, expected, strict=True):
+        np.testing.assert_allclose(got, terms.sum(1), rtol=1e-4, atol=1e-6)
+    gradient = jax.grad(lambda x: dice(overlap_upsampled(x, coded, ())).mean())
     assert np.isfinite(gradient(half)).all()
 
 

@@ -50,3 +50,18 @@ def test_waiting_is_counted_once_and_evaluation_not_at_all():
     _, numbers = progress.line(2, {"loss": 1.0, "dice_mean": 0.5})
     assert numbers["waiting_share"] == pytest.approx(1 / 2)
     assert numbers["windows_per_second"] == pytest.approx(2 / 2)
+
+
+def test_the_programs_compilation_is_no_training_time():
+    clock, said = Clock(), []
+    progress = Progress(0, 10, 1, clock)
+    for seconds in (90.0, 1.0):
+        with progress.step(said.append):
+            clock.now += seconds
+    clock.now += 1.0  # the first step's own
+    text, numbers = progress.line(2, {"loss": 1.0, "dice_mean": 0.5})
+    assert numbers["windows_per_second"] == pytest.approx(1)
+    assert len(said) == 1 and said[0].startswith("compiling the training step")
+    clock.now += 478.0  # 1 min a step from here
+    text, _ = progress.line(10 - 2, {"loss": 1.0, "dice_mean": 0.5})
+    assert text.endswith("left 0 h 02 min")

@@ -67,10 +67,10 @@ def tiny_config(root: Path) -> ConfigDict:
 ARCHITECTURE = ("units", "growth", "skips", "stem", "downs")
 
 
-def dice_of_parameters(network, variables, volumes, padding):
+def dice_of_parameters(network, variables, volumes, way):
     """An evaluation that is quick: a function of every parameter."""
     total = sum(float(np.abs(v).mean()) for v in jax.tree.leaves(variables))
-    shape = tuple(n - 2 * p for n, p in zip(volumes[0].shape, padding, strict=True))
+    shape = tuple(n - 2 * p for n, p in zip(volumes[0].shape, way.padding, strict=True))
     return np.full((1, 14), total % 1), np.zeros(shape, np.uint8)
 
 

@@ -1,7 +1,8 @@
 """Damaged files for every reader: `python benchmarks/fuzz.py` (some 10 minutes).
 
 A reader may give a value, or raise its documented error with the file's name in it; all
-else is a failure. `tests/test_fuzz.py` runs the short form.
+else is a failure, and so are ten seconds, or half a gigabyte more of resident memory
+than the process had before. `tests/test_fuzz.py` runs the short form.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import dataclasses
 import gzip
 import json
 import logging
+import resource
 import sys
 import tempfile
 import time
@@ -21,15 +23,22 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from nibabel.nifti1 import Nifti1Extension
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from cervjax.cohort.inputs import read_measurements, read_participants
 from cervjax.data.entry import read_record
+from cervjax.inference.scan_tables import Packed, pack, read_texts
 from cervjax.inference.sidecar import DamagedError, read_sidecar
+from cervjax.io.dicom_frames import DicomError, frames_of
+from cervjax.io.dicom_scans import find_dicom_scans
 from cervjax.io.echo_checks import read_sidecars
+from cervjax.io.files import sha256_of_file
 from cervjax.io.label_sets import read_label_set
 from cervjax.io.labels import read_labels
 from cervjax.io.level_files import read_levels
 from cervjax.io.nifti import read_nifti
+from cervjax.io.review_list import names_in
 from cervjax.io.scan_list import read_scan_list
 from cervjax.measurement.calibration import read_calibration
 from cervjax.model.card import ModelCard, card_from_json, card_to_json
@@ -39,10 +48,14 @@ from cervjax.model.weights import load_weights, save_weights
 from cervjax.phantom.anatomy_file import read_outlines
 from cervjax.preprocessing.histogram import read_landmarks
 from cervjax.preprocessing.pipeline import Recipe
+from cervjax.training.config import ConfigError, load_config
+from cervjax.training.config_checks import check
 from cervjax.training.metrics_log import COLUMNS, open_table
 
 SECONDS = 10.0
 """Longer is a failure."""
+MEGABYTES = 500
+"""More of peak resident memory by the files of one reader is a failure."""
 
 TINY = Architecture((1, 1, 1), (1, 1, 1), (1, 1, 1), 1, (1, 1))
 LANDMARKS = {c: tuple(8.0 * i for i in range(13)) for c in ("in_phase", "out_phase")}
@@ -93,12 +106,18 @@ def readers(folder: Path) -> list[Reader]:
         "card.json": card_to_json(CARD),
         "outlines.json": json.dumps(OUTLINES),
         "volume.json": json.dumps({"digests": {}, "key": "a", "digest": "b"}),
+        "review.csv": "scan,review,note\na,pass,\nb,fail,moved\n",
+        "overrides.txt": "--config.train.num_steps=300\n--config.seed=7\n"
+        "--config.optimizer.learning_rate=3e-4\n--config.data.window=(64, 64, 16)\n",
     }
     for name, text in texts.items():
         (folder / name).write_text(text)
     tensors = {"a/w": np.ones((2, 3), np.float32), "b": np.zeros(4, np.float32)}
     write_checkpoint(folder / "model.ckpt-1", tensors)
     save_weights(folder / "weights.safetensors", _variables(), CARD)
+    (folder / "x_tables.json.gz").write_bytes(pack({"measurements.csv": [{"scan": 1}]}))
+    (folder / "dicom").mkdir()
+    image = _dicom(folder / "dicom" / "1.dcm")
     path = folder.__truediv__
     return [
         Reader("NIfTI", path("grid.nii"), read_nifti),
@@ -121,6 +140,13 @@ def readers(folder: Path) -> list[Reader]:
         Reader("prepared volume", path("volume.json"), lambda p: read_record(p.parent)),
         Reader("checkpoint", path("model.ckpt-1.index"), _checkpoint),
         Reader("weights", path("weights.safetensors"), load_weights),
+        Reader("list of reviews", path("review.csv"), lambda p: names_in(p, {"pass"})),
+        Reader("scan's tables", path("x_tables.json.gz"), _tables, (DamagedError,)),
+        Reader("DICOM image", image, frames_of, (DicomError,), False),
+        Reader("DICOM folder", image, _dicom_scans, (), False),
+        Reader(
+            "config overrides", path("overrides.txt"), _config, (ConfigError,), False
+        ),
     ]
 
 
@@ -128,8 +154,6 @@ SIDECAR = {
     "GeneratedBy": [{"Name": "cervjax"}],
     **dict.fromkeys(("Identity", "Executed", "Files"), {}),
     "Scan": "x",
-    "Measurements": [{"scan": "x"}],
-    "SliceMeasurements": [],
 }
 BOX = [[-60, -60], [-60, 60], [60, 60], [60, -60]]
 OUTLINES = {
@@ -187,6 +211,60 @@ def _card(path: Path) -> object:
 
 def _checkpoint(path: Path) -> object:
     return read_checkpoint(path.with_suffix(""))
+
+
+def _tables(path: Path) -> object:
+    return read_texts(Packed(path, sha256_of_file(path)))
+
+
+def _dicom_scans(path: Path) -> object:
+    return find_dicom_scans(path.parent, b"key")
+
+
+def _config(path: Path) -> object:
+    config = load_config("dixon_cpu", path.read_text("utf-8", "replace").splitlines())
+    config.data.root = "somewhere"
+    check(config)
+    return config
+
+
+def _dicom(path: Path) -> Path:
+    """A small in-phase image of magnetic resonance."""
+    image, meta = Dataset(), FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = image.SOPClassUID = MRImageStorage
+    meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID = "1.2.3.4"
+    image.file_meta = meta
+    values = {
+        "Modality": "MR",
+        "PatientID": "a",
+        "StudyInstanceUID": "1.2.3",
+        "SeriesInstanceUID": "1.2.3.1",
+        "SeriesNumber": 5,
+        "SeriesDescription": "t1_vibe_dixon_in",
+        "ImageType": ["ORIGINAL", "PRIMARY", "M", "IN_PHASE"],
+        "AcquisitionDate": "20240506",
+        "AcquisitionTime": "101500",
+        "MagneticFieldStrength": 3.0,
+        "EchoTime": 2.46,
+        "ImagePositionPatient": [0.0, 0.0, 0.0],
+        "ImageOrientationPatient": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
+        "PixelSpacing": [1.0, 1.0],
+        "SliceThickness": 3.0,
+        "Rows": 4,
+        "Columns": 5,
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "BitsAllocated": 16,
+        "BitsStored": 16,
+        "HighBit": 15,
+        "PixelRepresentation": 0,
+        "PixelData": np.arange(20, dtype=np.uint16).tobytes(),
+    }
+    for name, value in values.items():
+        setattr(image, name, value)
+    image.save_as(path, enforce_file_format=True)
+    return path
 
 
 WORDS = st.sampled_from(
@@ -260,23 +338,39 @@ def fuzz(reader: Reader, number: int) -> None:
         reader.sample.write_bytes(content)
 
 
+def peak_mb() -> float:
+    """Of the process, resident, so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+
+
 def main() -> int:
     """Prints, by reader, how many files were tried and what was found."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--number", type=int, default=6000, help="files for each")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--number", type=int, default=5000, help="files for each (5000)"
+    )
+    parser.add_argument("--only", nargs="+", metavar="READER", help="some, by name")
+    flags = parser.parse_args()
     logging.disable()  # nibabel tells what it mends
     warnings.simplefilter("ignore")
-    number, failed = parser.parse_args().number, 0
-    print("| reader | tried | seconds | found |\n|---|---|---|---|")
+    tried = failed = 0
+    print("| reader | tried | seconds | MB more | found |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for reader in readers(Path(folder)):
-            started, found = time.monotonic(), "nothing"
+            if flags.only and reader.name not in flags.only:
+                continue
+            started, before, found = time.monotonic(), peak_mb(), "nothing"
             try:
-                fuzz(reader, number)
+                fuzz(reader, flags.number)
             except AssertionError as error:
                 found, failed = str(error).splitlines()[0], failed + 1
-            took = time.monotonic() - started
-            print(f"| {reader.name} | {number:,} | {took:.0f} | {found} |", flush=True)
+            took, more = time.monotonic() - started, peak_mb() - before
+            if more > MEGABYTES:
+                found, failed = f"{found}; too much memory", failed + 1
+            tried += flags.number
+            line = f"| {reader.name} | {flags.number:,} | {took:.0f} | {more:.0f} |"
+            print(f"{line} {found} |", flush=True)
+    print(f"{tried:,} files, {failed} failure(s); peak {peak_mb():.0f} MB")
     return 1 if failed else 0
 
 

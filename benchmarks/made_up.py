@@ -12,8 +12,12 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 from cervjax.model.card import ModelCard
+from cervjax.model.dense_vnet import PUBLISHED, Architecture
 from cervjax.model.weights import expected_shapes, save_weights
 from cervjax.preprocessing.pipeline import Recipe
+
+SMALL = Architecture((1, 1, 1), (2, 3, 4), (3, 4, 5), 6, (4, 5))
+"""A network that compiles in a second."""
 
 # The published landmarks' shape, rounded: air, muscle around 3, fat up to 100.
 _LANDMARKS = (0.0, 2.5, 2.5, 2.5, 2.5, 2.5, 2.7, 2.9, 3.2, 3.5, 4.0, 12.0, 100.0)
@@ -40,7 +44,9 @@ def write_scans(
             nib.save(image, folder / f"demo-{i + 1}_{suffix}.nii.gz")
 
 
-def write_untrained_weights(path: Path, seed: int = 0) -> None:
+def write_untrained_weights(
+    path: Path, seed: int = 0, architecture: Architecture = PUBLISHED
+) -> None:
     """Writes a weights file of random parameters, and says so in its card."""
     rng = np.random.default_rng(seed)
 
@@ -49,13 +55,16 @@ def write_untrained_weights(path: Path, seed: int = 0) -> None:
             return rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
         return np.ones(shape) if name.endswith(("scale", "/var")) else np.zeros(shape)
 
-    tensors = {k: np.float32(draw(k, v)) for k, v in expected_shapes().items()}
+    tensors = {
+        k: np.float32(draw(k, v)) for k, v in expected_shapes(architecture).items()
+    }
     card = ModelCard(
         name="untrained",
         source="random numbers",
         trained_on="nothing: masks and measurements mean nothing",
         licence="Apache-2.0",
         mode="whole",
+        architecture=architecture,
         recipe=Recipe(
             {"in_phase": _LANDMARKS, "out_phase": _LANDMARKS}, skip_fitting_grid=True
         ),

@@ -33,6 +33,11 @@ NAMES = [
     "prepared volume",
     "checkpoint",
     "weights",
+    "list of reviews",
+    "scan's tables",
+    "DICOM image",
+    "DICOM folder",
+    "config overrides",
 ]
 
 

@@ -17,6 +17,10 @@ SHA256_SHOWN = 12
 """Digits of the weights' SHA-256 in the tables."""
 
 
+_OF_CARD = ("name", "source", "trained_on", "licence", "limits")
+"""What side-cars repeat of a card; the rest is in the weights, which they name."""
+
+
 @dataclass(frozen=True, eq=False)
 class Origin:
     """Who drew the labels of a scan, and how.
@@ -66,7 +70,7 @@ class Origin:
             "MaskFile": None if self.mask is None else str(self.mask),
             "Executed": self.executed,
             "DrawnBy": self.weights_sha256,
-            "ModelCard": self.card,
+            "ModelCard": self.card and {k: self.card[k] for k in _OF_CARD},
             "Device": device_name() if self.mask_source == "network" else None,
         }
 

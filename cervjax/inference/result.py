@@ -13,12 +13,12 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from cervjax.about import NOTICE, __version__
-from cervjax.inference import results, sidecar, standing
+from cervjax.inference import results, scan_tables, sidecar, standing
 from cervjax.inference.levels import Level, levels_found
 from cervjax.inference.origin import Origin, versions
 from cervjax.inference.types import Segmentation
 from cervjax.io.dixon import DixonImages
-from cervjax.io.files import sha256_of_file
+from cervjax.io.files import sha256_of_file, write_atomically
 from cervjax.io.nifti import labels_file, to_stored_orientation
 from cervjax.measurement.composition import Rows
 from cervjax.measurement.maps import fat_fraction_percent, write_maps
@@ -132,7 +132,7 @@ class Result:
     def write(
         self, out: Path, *, discard_edits: bool = False, extras: Collection[str] = ()
     ) -> float:
-        """Writes mask and picture, then the side-car, which marks them as complete.
+        """Writes mask, picture and tables, then the side-car: it marks them complete.
 
         Args:
             out: folder.
@@ -165,12 +165,13 @@ class Result:
         digests[files.qc.name] = sha256_of_file(files.qc)
         if "maps" in extras:
             write_maps(out, self.source.name, self.images)
+        packed = scan_tables.pack(self._tables(extras))
+        write_atomically(files.tables, lambda part: part.write_bytes(packed))
+        digests[files.tables.name] = sha256_of_file(files.tables)
         seconds = {**self.seconds, "write": time.perf_counter() - started}
         written = self._sidecar(digests) | {
             "Seconds": {stage: round(s, 3) for stage, s in seconds.items()}
         }
-        if "histogram" in extras:
-            written["Histogram"] = self.histogram
         sidecar.write_sidecar(out, self.source.name, written)
         return seconds["write"]
 
@@ -201,9 +202,14 @@ class Result:
             **self.origin.sidecar(),
             "Warnings": self.warnings,
             "Levels": None if levels is None else [v._asdict() for v in levels],
-            "Measurements": self.rows,
-            "SliceMeasurements": self.slice_rows,
-            "LevelMeasurements": self.level_rows,
+        }
+
+    def _tables(self, extras: Collection[str]) -> dict[str, Rows]:
+        return {
+            scan_tables.MEASUREMENTS: self.rows,
+            scan_tables.SLICES: self.slice_rows,
+            scan_tables.LEVELS: self.level_rows,
+            scan_tables.HISTOGRAM: self.histogram if "histogram" in extras else [],
         }
 
     def _repr_png_(self) -> bytes:

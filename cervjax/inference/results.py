@@ -1,16 +1,27 @@
 """A folder of results: tables, failures, label tables, how much may be used.
 
-The tables are rebuilt from the side-cars, so that no interruption can make them
+The tables are rebuilt from those of the scans, so that no interruption can make them
 disagree. All rows of a table come from the same weights, settings and version of
 cervjax.
 """
 
+import csv
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cervjax.anatomy import fsleyes_lut, itksnap_labels, slicer_colors
+from cervjax.inference.scan_tables import (
+    HISTOGRAM,
+    LEVELS,
+    MEASUREMENTS,
+    SLICES,
+    Packed,
+    packed_tables,
+    write_joined,
+)
 from cervjax.inference.sidecar import (
     Identity,
     ResultError,
@@ -23,10 +34,6 @@ from cervjax.io.tables import read_rows, write_rows
 from cervjax.io.written import check_ours, remove_ours, written_together
 from cervjax.measurement.dictionary import as_bids
 
-MEASUREMENTS = "measurements.csv"
-SLICES = "measurements_slices.csv"
-LEVELS = "measurements_levels.csv"
-HISTOGRAM = "measurements_histogram.csv"
 FAILURES = "failures.csv"
 _FAILURE = ["scan", "files", "error"]
 DICTIONARY = "measurements.json"
@@ -80,7 +87,7 @@ def write_tables(out: Path, identity: Identity, without: Collection[str] = ()) -
     """
     with alone_in(out, wait=True):
         found = [
-            content
+            packed_tables(out, content)
             for content in sidecars(out)
             if differences(content, identity) <= {"inputs"}
             and "Failed" not in content
@@ -103,7 +110,8 @@ def join_tables(folders: Sequence[Path], out: Path) -> int:
         ResultError: a folder has no results, they were made in different ways, or a
             scan is in two folders.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Packed] = {}
+    way: tuple[str, dict[str, Any]] | None = None
     failures: list[Mapping[str, str]] = []
     for folder in folders:
         own = [c for c in sidecars(folder) if "Failed" not in c]
@@ -114,12 +122,12 @@ def join_tables(folders: Sequence[Path], out: Path) -> int:
             name = content["Scan"]
             if name in found:
                 raise ResultError(f"{folder}: {name} is in another folder, too")
-            found[name] = content
-            first = next(iter(found))
-            if _way(found[first]) != _way(content):
+            found[name] = packed_tables(folder, content)
+            way = way or (name, _way(content))
+            if way[1] != _way(content):
                 raise ResultError(
                     f"{folder}: {name} was made with other weights, settings or "
-                    f"version than {first}; one table must not mix them"
+                    f"version than {way[0]}; one table must not mix them"
                 )
     with alone_in(out, wait=True):
         _write(out, [found[name] for name in sorted(found)])
@@ -132,16 +140,14 @@ def _way(content: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in content["Identity"].items() if k != "inputs_sha256"}
 
 
-def _write(out: Path, found: Sequence[Mapping[str, Any]]) -> None:
+def _write(out: Path, found: Iterable[Packed]) -> None:
     with written_together(out) as new:
-        write_rows(new / MEASUREMENTS, (r for s in found for r in s["Measurements"]))
-        write_rows(new / SLICES, (r for s in found for r in s["SliceMeasurements"]))
-        for name, key in ((LEVELS, "LevelMeasurements"), (HISTOGRAM, "Histogram")):
-            rows = [row for s in found for row in s.get(key) or []]
-            if rows:
-                write_rows(new / name, rows)
-            else:
-                remove_ours(out / name)
+        written = write_joined(new, found)
+        for name in (MEASUREMENTS, SLICES):
+            if name not in written:
+                write_rows(new / name, [])
+        for name in {LEVELS, HISTOGRAM} - written:
+            remove_ours(out / name)
         text = json.dumps(as_bids(), indent=1) + "\n"
         (new / DICTIONARY).write_text(text, "utf-8")
 
@@ -175,13 +181,15 @@ class Verdicts(NamedTuple):
 
 def verdicts(out: Path, names: Collection[str]) -> Verdicts:
     """Counts the verdicts in the table of a folder, of the scans of these names."""
-    rows = [r for _, r in read_rows(out / MEASUREMENTS) if r["scan"] in names]
     by_scan: dict[str, set[str]] = {}
-    for row in rows:
-        by_scan.setdefault(row["scan"], set()).add(row["verdict"])
-    found = [row["verdict"] for row in rows]
+    found = Counter[str]()
+    with open(out / MEASUREMENTS, encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):  # of a large cohort not all at once
+            if row["scan"] in names:
+                by_scan.setdefault(row["scan"], set()).add(row["verdict"])
+                found[row["verdict"]] += 1
     unusable = tuple(name for name, own in by_scan.items() if own == {"do_not_use"})
-    return Verdicts(len(rows), found.count("look"), found.count("do_not_use"), unusable)
+    return Verdicts(found.total(), found["look"], found["do_not_use"], unusable)
 
 
 def write_failures(

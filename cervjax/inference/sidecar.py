@@ -1,4 +1,4 @@
-"""The side-car of a scan's result: where it comes from, and its measurements.
+"""The side-car of a scan's result: where it comes from.
 
 It is written last and marks the result as complete. Before a mask is replaced a
 provisional one is written, so that what was cut short is never taken for hand-made.
@@ -21,8 +21,6 @@ _PARTS = {
     "Identity": dict,
     "Executed": dict,
     "Files": dict,
-    "Measurements": list,
-    "SliceMeasurements": list,
 }
 """What a complete side-car has, and of which type."""
 _OURS = {"GeneratedBy": [{"Name": "cervjax", "Version": __version__}]}
@@ -50,6 +48,7 @@ class Paths(NamedTuple):
     labels: Path
     sidecar: Path
     qc: Path
+    tables: Path
 
 
 @dataclass(frozen=True)
@@ -79,11 +78,12 @@ def paths(out: Path, name: str) -> Paths:
         out / f"{name}_dseg.nii.gz",
         out / f"{name}{_SIDECAR_SUFFIX}",
         out / f"{name}_qc.png",
+        out / f"{name}_tables.json.gz",
     )
 
 
 def write_sidecar(out: Path, name: str, content: Mapping[str, Any]) -> None:
-    """Writes provenance and measurements of one scan (BIDS derivative side-car)."""
+    """Writes the provenance of one scan (BIDS derivative side-car)."""
     text = json.dumps(plain(content), indent=1, allow_nan=False)
     path = paths(out, name).sidecar
     write_atomically(path, lambda part: part.write_text(text, "utf-8"))
@@ -151,7 +151,6 @@ def read_sidecar(path: Path) -> dict[str, Any] | None:
     if "Writing" in content:
         raise UnfinishedError(content["Writing"])
     whole = all(isinstance(content.get(k), kind) for k, kind in _PARTS.items())
-    tables = ("Measurements", "SliceMeasurements")
-    if not whole or not all(isinstance(r, dict) for k in tables for r in content[k]):
+    if not whole:
         raise DamagedError(f"{path} is damaged (parts are missing)")
     return content

@@ -137,17 +137,20 @@ def check_others(files: Paths) -> None:
                 raise ResultError(
                     f"{files.sidecar} is another program's; give another folder with -o"
                 )
-    elif os.path.lexists(files.qc):
-        raise ResultError(
-            f"{files.qc} is there and was not written by cervjax, so it is not "
-            "replaced; give another folder with -o, or move it away"
-        )
+        return
+    for path in (files.qc, files.tables):
+        if os.path.lexists(path):
+            raise ResultError(
+                f"{path} is there and was not written by cervjax, so it is not "
+                "replaced; give another folder with -o, or move it away"
+            )
 
 
 def _edited(files: Paths, content: Mapping[str, Any], overwrite: bool) -> Found:
     kept = f"{files.labels.name} was edited: kept and"
     undo = "(--discard-edits draws it again)"
-    now = {p.name: sha256_of_file(p) for p in files[::2] if p.is_file()}
+    own = (files.labels, files.qc, files.tables)
+    now = {p.name: sha256_of_file(p) for p in own if p.is_file()}
     if not overwrite and content["Files"] == now and "Failed" not in content:
         return Found(True, f"{kept} already measured, skipped {undo}")
     return Found(False, f"{kept} measured as it is {undo}", content)
@@ -157,11 +160,12 @@ def _whole(
     out: Path, files: Paths, content: dict[str, Any], identity: Identity
 ) -> Found:
     """The result of a scan that nobody has touched."""
-    for path in (files.labels, files.qc):
+    for path in (files.labels, files.qc, files.tables):
         if not path.is_file():
             return Found(False, f"{path} is missing: computed anew")
-    if sha256_of_file(files.qc) != content["Files"].get(files.qc.name):
-        return Found(False, f"{files.qc} is not what was written: computed anew")
+    for path in (files.qc, files.tables):
+        if sha256_of_file(path) != content["Files"].get(path.name):
+            return Found(False, f"{path} is not what was written: computed anew")
     if "Failed" in content:  # and now its inputs are as they were
         del content["Failed"]
         write_sidecar(out, content["Scan"], content)
@@ -238,7 +242,7 @@ def _remove(out: Path, name: str, files: Paths) -> None:
     if files.labels.is_file():
         with contextlib.suppress(OSError):  # a full disk
             write_provisional(out, name, [sha256_of_file(files.labels)])
-    for path in (files.labels, files.qc, files.sidecar):
+    for path in (files.labels, files.qc, files.tables, files.sidecar):
         path.unlink(missing_ok=True)
 
 

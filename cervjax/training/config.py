@@ -83,6 +83,8 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> ConfigDict
             "config", config, flag_values=values, lock_config=True, sys_argv=argv
         )
         rest = values(argv)[1:]
+    except (RecursionError, MemoryError) as error:
+        raise ConfigError("a value of the config is nested too deep") from error
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(_first_line(error)) from error
     if rest:

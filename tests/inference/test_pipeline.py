@@ -326,6 +326,7 @@ def test_side_car_tells_where_a_result_comes_from(
         "sub-1_dseg.nii.gz",
         "sub-1_dseg.json",
         "sub-1_qc.png",
+        "sub-1_tables.json.gz",
         "measurements.csv",
         "measurements.json",
         "measurements_slices.csv",

@@ -126,7 +126,7 @@ def test_tables_hold_one_method_though_a_run_was_interrupted(
 ):
     """With --overwrite, b is never reached."""
     run()
-    caught = pipeline._caught
+    caught = pipeline.caught
 
     def stop_at_b(stage, full):
         def one(value):
@@ -136,7 +136,7 @@ def test_tables_hold_one_method_though_a_run_was_interrupted(
 
         return one
 
-    monkeypatch.setattr(pipeline, "_caught", stop_at_b)
+    monkeypatch.setattr(pipeline, "caught", stop_at_b)
     with pytest.raises(KeyboardInterrupt):
         run(sha256="2" * 64, overwrite=True)
     assert "b" not in measured_scans(tmp_path / "out")
@@ -235,6 +235,25 @@ def test_a_damaged_picture_is_drawn_again(run, tmp_path):
     (tmp_path / "out" / "a_qc.png").write_bytes(b"half")
     failures, lines = run()
     assert not failures and any("a_qc.png is not what was" in x for x in lines)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "others"])
+def test_damaged_rows_are_measured_again_and_stand_in_no_table(run, tmp_path, damage):
+    run()
+    path, out = tmp_path / "out" / "a_tables.json.gz", tmp_path / "out"
+    whole, before = path.read_bytes(), [(out / name).read_bytes() for name in TABLES]
+    if damage == "missing":
+        path.unlink()
+    else:
+        half = whole[: len(whole) // 2]
+        other = (out / "b_tables.json.gz").read_bytes()
+        path.write_bytes(half if damage == "cut" else other)
+    run(only="b")
+    assert measured_scans(out) == {"b"}
+    _, lines = run()
+    assert any("a_tables.json.gz" in x and "computed anew" in x for x in lines)
+    assert path.read_bytes() == whole
+    assert before == [(out / name).read_bytes() for name in TABLES]
 
 
 def test_a_damaged_or_edited_mask_does_not_count_as_done(run, tmp_path):

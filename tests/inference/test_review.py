@@ -12,7 +12,8 @@ from conftest import save_pair
 from PIL import Image
 
 from cervjax.cli.main import main
-from cervjax.inference.review import outliers_of, write_report
+from cervjax.inference.review import outliers_of, with_rows, write_report
+from cervjax.io.tables import read_rows
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +59,16 @@ def test_the_patients_right_is_on_the_left_and_front_is_up(results):
 def test_numbers_are_those_of_the_table(results):
     page = (results / "report.html").read_text("utf-8")
     about = data(page, "about")
-    sidecar = json.loads((results / "sub-1_dseg.json").read_text("utf-8"))
-    (row,) = (r for r in sidecar["Measurements"] if r["label"] == 9)
+    rows, slices = (
+        [r for _, r in read_rows(results / name) if r["scan"] == "sub-1"]
+        for name in ("measurements.csv", "measurements_slices.csv")
+    )
+    (row,) = (r for r in rows if r["label"] == "9")
     shown = about["scans"][0]["muscles"]["9"]
-    assert shown["mfi_percent"] == row["mfi_percent"]
+    assert shown["mfi_percent"] == float(row["mfi_percent"])
     assert [s["name"] for s in about["scans"]] == ["sub-1", "sub-2"]
-    slices = [s for s in sidecar["SliceMeasurements"] if s["label"] == 9]
     assert [p[0] for p in about["scans"][0]["profile"]["9"]] == [
-        s["slice"] for s in slices if s["mfi_percent"] is not None
+        int(s["slice"]) for s in slices if s["label"] == "9" and s["mfi_percent"]
     ]
 
 
@@ -113,6 +116,7 @@ def test_a_folder_without_results(tmp_path, capsys):
 
 def test_outliers_are_far_from_the_median(results):
     one = json.loads((results / "sub-1_dseg.json").read_text("utf-8"))
+    one = with_rows(results, one)
     found = []
     for i in range(12):
         content = copy.deepcopy(one)

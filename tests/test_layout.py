@@ -42,6 +42,7 @@ HOMES = {
     "orbax": {"training"},
     "plotly": {"figures"},
     "pydicom": {"io"},
+    "ray": {"inference"},
     "rich": {"cli"},
     "safetensors": {"model"},
     "tensorboardX": {"training"},

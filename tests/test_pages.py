@@ -101,6 +101,7 @@ def is_run(words: list[str]) -> bool:
         "export/",
         "kept/",
         "--shard",
+        "--cluster",
         "results/1",
         "$",
         "musclemap",

@@ -186,6 +186,7 @@ _EXTRAS = {
     "train": ("grain", "ml_collections", "optax", "orbax", "tensorboardX"),
     "figures": ("plotly", "skimage"),
     "mixture": ("sklearn",),
+    "cluster": ("ray",),
     "dicom": ("dcm2niix", "highdicom", "pydicom"),
     "export": ("flatbuffers",),
 }

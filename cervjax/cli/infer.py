@@ -45,7 +45,8 @@ cervjax infer scans/ -o results/
 cervjax infer dicom_export/ -o results/ --dicom-seg
 cervjax infer --in-phase ip.nii.gz --out-phase op.nii.gz -o results/
 cervjax infer scans/ --dry-run --csv scans.csv
-cervjax infer --list scans.csv -o results/"""
+cervjax infer --list scans.csv -o results/
+cervjax infer scans/ -o results/ --cluster local"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -146,6 +147,18 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-memory-gb", type=float, help="for the network")
     parser.add_argument(
         "--device", choices=("cpu", "gpu", "tpu"), help="default: the best"
+    )
+    parser.add_argument(
+        "--cluster",
+        metavar="local|ADDRESS",
+        help="workers on all devices of this machine (local), or of a Ray cluster",
+    )
+    parser.add_argument(
+        "--worker-cores",
+        type=positive,
+        default=4,
+        metavar="N",
+        help="cores of each worker that has no device of its own (default 4)",
     )
 
 
@@ -258,6 +271,7 @@ def _segment(
             discard_edits=args.discard_edits,
             extras=extras,
             listener=listener,
+            run=_cluster(args),
         )
     if args.report:
         from cervjax.inference.review import write_report
@@ -268,3 +282,13 @@ def _segment(
     done = len(scans) + len(problems) - len(failures)
     print(f"{done} scan(s) done, {len(failures)} failed; results in {args.output}")
     return end_of_run(args.output, names, bool(failures))
+
+
+def _cluster(args: argparse.Namespace):
+    """Who does the work; None is this process."""
+    if args.cluster is None:
+        return None
+    from cervjax.inference.cluster import Cluster
+
+    cluster = Cluster(args.cluster, args.worker_cores, args.device, args.verbose)
+    return cluster.run

@@ -6,6 +6,7 @@ from cervjax.inference.sidecar import DamagedError, paths, read_sidecar
 from cervjax.io.dicom_scans import DicomScan, find_dicom_scans
 from cervjax.io.dicom_seg import Drawn, SegmentationKind, write_seg
 from cervjax.io.files import sha256_of_file
+from cervjax.io.written import written_together
 
 
 def write_segs(
@@ -34,7 +35,9 @@ def write_segs(
         target = results / f"{scan.name}_seg.dcm"
         try:
             mask, drawn = _mask(results, scan)
-            write_seg(target, mask, scan, key, drawn, kind=kind, keep_ids=keep_ids)
+            with written_together(results) as new:
+                file = new / target.name
+                write_seg(file, mask, scan, key, drawn, kind=kind, keep_ids=keep_ids)
             written.append(target)
         except (ValueError, OSError) as error:
             failed.append(f"{scan.name}: {error}")

@@ -46,15 +46,19 @@ class _Drawn:
 
 
 @dataclass(frozen=True)
-class _Outcome:
-    """The end of a scan."""
+class Outcome:
+    """The end of a scan: lines for the user, and the seconds of its stages."""
 
     lines: tuple[str, ...]
     seconds: Mapping[str, float]
 
 
-class _NotTriedError(ValueError):
+class NotTriedError(ValueError):
     """A scan that the full disk kept from being begun: its old result stands."""
+
+
+Ends = Iterator[tuple[Scan, Outcome | Exception | Failure]]
+"""Scans and their ends, as they come."""
 
 
 def segment_scans(
@@ -67,11 +71,9 @@ def segment_scans(
     discard_edits: bool = False,
     extras: Collection[str] = (),
     listener: Listener = Listener(),  # noqa: B008  frozen
+    run: "Callable[[Stages, Collection[Scan]], Ends] | None" = None,
 ) -> list[Failure]:
-    """Segments and measures scans one after the other into a folder.
-
-    While the network runs on one scan, the next one is read and preprocessed and the
-    one before is measured and written; what comes out is the same as without.
+    """Segments and measures scans into a folder.
 
     A scan that fails is recorded and the others go on; a full disk ends the run, since
     every other scan would meet it. The tables are rebuilt from the results of all
@@ -89,6 +91,7 @@ def segment_scans(
         discard_edits: draw such masks again, too.
         extras: of `result.EXTRAS`, to be written too.
         listener: what is told.
+        run: does the work; `one_after_the_other`, or that of `cluster`.
 
     Returns:
         All failures, in order.
@@ -111,36 +114,51 @@ def segment_scans(
         elif tried:
             standing.mark_failed(out, failure.scan, failure.error)
 
-    full = threading.Event()
-    work = _Stages(method, out, overwrite, discard_edits, extras, listener)
+    work = Stages(method, out, overwrite, discard_edits, extras, listener)
     try:
         for p in problems:
             files = "; ".join(map(str, p.files))
             fail(Failure(p.scan, files, f"{p.message}; {p.hint}"))
-        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-            writer.submit(pictures)  # comes while the network is compiled
-            read = _overlapped(reader, _caught(work.read, full), scans)
-            drawn = map(_caught(work.draw, full), read)
-            written = _overlapped(writer, _caught(work.write, full), drawn)
-            for scan, outcome in zip(scans, written, strict=True):
-                if isinstance(outcome, Exception):
-                    tried = not isinstance(outcome, _NotTriedError)
-                    fail(failure_of(scan, outcome), tried=tried)
-                    listener.on_finished(scan.name, {})
-                else:
-                    for line in outcome.lines:
-                        listener.log(f"{scan.name}: {line}")
-                    listener.on_finished(scan.name, outcome.seconds)
+        for scan, outcome in (run or one_after_the_other)(work, scans):
+            if isinstance(outcome, Outcome):
+                for line in outcome.lines:
+                    listener.log(f"{scan.name}: {line}")
+                listener.on_finished(scan.name, outcome.seconds)
+                continue
+            tried = not isinstance(outcome, NotTriedError)
+            is_told = isinstance(outcome, Failure)
+            fail(outcome if is_told else failure_of(scan, outcome), tried=tried)
+            listener.on_finished(scan.name, {})
     finally:
         failed = {failure.scan for failure in failures}
+        order = {scan.name: place for place, scan in enumerate(scans)}
+        failures.sort(key=lambda failure: order.get(failure.scan, -1))
         results.write_tables(out, shared, without=failed)
         results.write_failures(out, [failure.row() for failure in failures], names)
     return failures
 
 
+def one_after_the_other(work: "Stages", scans: Collection[Scan]) -> Ends:
+    """Works on scans in this process, in their order.
+
+    While the network runs on one scan, the next one is read and preprocessed and the
+    one before is measured and written; what comes out is the same as without.
+    """
+    full = threading.Event()
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        writer.submit(pictures)  # comes while the network is compiled
+        read = _overlapped(reader, caught(work.read, full), scans)
+        drawn = map(caught(work.draw, full), read)
+        written = _overlapped(writer, caught(work.write, full), drawn)
+        yield from zip(scans, written, strict=True)
+
+
 @dataclass(frozen=True)
-class _Stages:
-    """The stages of a scan, each called in a thread of its own."""
+class Stages:
+    """The stages of a scan: read, draw and write, each called in one thread at a time.
+
+    Attributes are the arguments of `segment_scans`.
+    """
 
     method: Method
     out: Path
@@ -149,7 +167,7 @@ class _Stages:
     extras: Collection[str]
     listener: Listener
 
-    def read(self, scan: Scan) -> _Read | _Drawn | _Outcome:
+    def read(self, scan: Scan) -> _Read | _Drawn | Outcome:
         """Reads and prepares a scan, unless it has its result."""
         watch = self._watch(scan.name)
         watch.begin("read")
@@ -166,7 +184,7 @@ class _Stages:
                 measure_on = self.method.settings.measure_on
                 images = read_scan(scan, measure_on=measure_on)
                 write_maps(self.out, scan.name, images)
-            return _Outcome((found.notice,), {})
+            return Outcome((found.notice,), {})
         files = {role: str(path) for role, path in scan.files.items()}
         settings = self.method.settings
         images = read_scan(scan, measure_on=settings.measure_on)
@@ -209,7 +227,7 @@ class _Stages:
         size = "x".join(map(str, window))
         self.listener.log(f"compiling for scans of up to {size} voxels, once")
 
-    def write(self, scan: _Drawn) -> _Outcome:
+    def write(self, scan: _Drawn) -> Outcome:
         """Measures and writes."""
         self.listener.on_stage(scan.source.name, "measure")
         calibration = self.method.calibration
@@ -217,14 +235,14 @@ class _Stages:
         self.listener.on_stage(scan.source.name, "write")
         seconds = {**result.seconds, "write": self._written(result)}
         levels = () if result.levels is None else (levels_line(result.levels),)
-        return _Outcome((*levels, *result.warnings), seconds)
+        return Outcome((*levels, *result.warnings), seconds)
 
     def _written(self, result: Result) -> float:
         how = {"discard_edits": self.discard_edits, "extras": self.extras}
         return result.write(self.out, **how)
 
 
-def _caught(stage: Callable[[Any], Any], full: threading.Event) -> Callable[[Any], Any]:
+def caught(stage: Callable[[Any], Any], full: threading.Event) -> Callable[[Any], Any]:
     """The stage, but exceptions are returned, and passed on like a scan's end.
 
     This is the one place where the failure of a scan is kept from spreading. A full
@@ -232,10 +250,10 @@ def _caught(stage: Callable[[Any], Any], full: threading.Event) -> Callable[[Any
     """
 
     def run(value: Any) -> Any:
-        if isinstance(value, Exception | _Outcome):
+        if isinstance(value, Exception | Outcome):
             return value
         if full.is_set():
-            return _NotTriedError("not tried: the disk is full")
+            return NotTriedError("not tried: the disk is full")
         try:
             return stage(value)
         except Exception as error:

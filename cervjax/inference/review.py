@@ -18,13 +18,7 @@ from cervjax.about import NOTICE, __version__
 from cervjax.anatomy import MUSCLES
 from cervjax.inference.results import FAILURES
 from cervjax.inference.review_images import slices_for_review
-from cervjax.inference.scan_tables import (
-    MEASUREMENTS,
-    SLICES,
-    packed_tables,
-    read_table,
-    read_texts,
-)
+from cervjax.inference.scan_tables import ROWS, with_rows
 from cervjax.inference.sidecar import DamagedError, paths, plain, sidecars
 from cervjax.io.dixon import read_scan
 from cervjax.io.files import sha256_of_file
@@ -38,10 +32,6 @@ REPORT = "report.html"
 VERDICTS = ("use", LOOK, DO_NOT_USE)
 _FEW = 8  # scans without which nothing is an outlier
 _FAR = 3.5  # robust standard deviations
-_TYPES = {
-    **dict.fromkeys(("label", "slice", "voxels"), int),
-    **dict.fromkeys(("mfi_percent", "volume_ml"), float),
-}
 _KEYS = {m.label: m.key for m in MUSCLES}
 
 
@@ -61,7 +51,7 @@ def write_report(
         ValueError: the folder holds no results, or a page that cervjax has not written.
     """
     check_ours(out, [REPORT])
-    found = [with_rows(out, c) for c in sidecars(out) if "Failed" not in c]
+    found = [_whole(out, c) for c in sidecars(out) if "Failed" not in c]
     failures = []
     if (out / FAILURES).is_file():
         failures = [row for _, row in read_rows(out / FAILURES)]
@@ -88,21 +78,12 @@ def write_report(
     return len(scans), without
 
 
-def with_rows(out: Path, content: dict[str, Any]) -> dict[str, Any]:
-    """A side-car with the rows that the page shows, empty if they are damaged."""
+def _whole(out: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """A side-car with the scan's rows, none if they are damaged."""
     try:
-        texts = read_texts(packed_tables(out, content))
+        return with_rows(out, content)
     except DamagedError:
-        texts = {}
-    rows = [[_typed(r) for r in read_table(texts, n)] for n in (MEASUREMENTS, SLICES)]
-    return content | {"Measurements": rows[0], "SliceMeasurements": rows[1]}
-
-
-def _typed(row: dict[str, str]) -> dict[str, Any]:
-    return {
-        name: _TYPES.get(name, str)(text) if text else None
-        for name, text in row.items()
-    }
+        return content | dict.fromkeys(ROWS, [])
 
 
 def outliers_of(found: Collection[dict[str, Any]]) -> dict[str, list[str]]:

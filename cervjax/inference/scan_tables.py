@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cervjax.inference.sidecar import DamagedError, paths
 from cervjax.io.tables import as_text
@@ -24,6 +24,13 @@ MEASUREMENTS = "measurements.csv"
 SLICES = "measurements_slices.csv"
 LEVELS = "measurements_levels.csv"
 HISTOGRAM = "measurements_histogram.csv"
+ROWS = {
+    "Measurements": MEASUREMENTS,
+    "SliceMeasurements": SLICES,
+    "LevelMeasurements": LEVELS,
+}
+_TEXTS = {"scan", "mode", "weights_sha256", "cervjax_version", "reasons", "levels"}
+_BOTH = {"True": True, "False": False}
 _LARGEST = 64_000_000  # bytes, unpacked
 
 
@@ -75,9 +82,36 @@ def read_texts(packed: Packed) -> dict[str, str]:
     return texts
 
 
-def read_table(texts: Mapping[str, str], name: str) -> list[dict[str, str]]:
-    """The rows of a table, cells as text."""
-    return list(csv.DictReader(io.StringIO(texts.get(name, ""))))
+def with_rows(out: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """A complete side-car with the rows of its scan, by `ROWS`.
+
+    Raises:
+        DamagedError: as `read_texts`.
+    """
+    texts = read_texts(packed_tables(out, content))
+    rows = {key: read_table(texts, name) for key, name in ROWS.items()}
+    return {**content, **rows}
+
+
+def read_table(texts: Mapping[str, str], name: str) -> Rows:
+    """The rows of a table of a scan; numbers as such, None where there is nothing."""
+    rows = csv.DictReader(io.StringIO(texts.get(name, "")))
+    return [{column: _value(column, cell) for column, cell in r.items()} for r in rows]
+
+
+def _value(column: str, text: str) -> Any:
+    if not text:
+        return None
+    if column in _TEXTS:
+        return text
+    try:
+        return _BOTH[text] if text in _BOTH else int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def write_joined(folder: Path, scans: Iterable[Packed]) -> set[str]:

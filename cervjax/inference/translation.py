@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cervjax.inference.scan_tables import with_rows
 from cervjax.inference.sidecar import ResultError, paths, sidecars
 from cervjax.io.filenames import NIFTI, read_name, stem_of
 from cervjax.io.files import sha256_of_file, walk_once, write_atomically
@@ -15,6 +16,7 @@ from cervjax.io.labels import exchanged_sides, read_labels
 from cervjax.io.nifti import read_nifti, write_labels, write_values
 from cervjax.io.segment_nrrd import segments_file
 from cervjax.io.tables import write_rows
+from cervjax.io.written import written_together
 from cervjax.measurement.composition import Rows
 from cervjax.measurement.neighbours import (
     MUSCLEMAP_COLUMNS,
@@ -58,25 +60,28 @@ def translate(
     failed, per_slice, per_level = [], [], []
     for content in found:
         try:
+            content = with_rows(results, content)
             mask = _mask(results, content)
-            if "slicer" in programs:
-                _write_segments(mask, out / f"{content['Scan']}.seg.nrrd")
-            if "musclemap" in programs:
-                _write_musclemap(mask, content, out)
+            with written_together(out) as new:
+                if "slicer" in programs:
+                    _write_segments(mask, new / f"{content['Scan']}.seg.nrrd")
+                if "musclemap" in programs:
+                    _write_musclemap(mask, content, new)
         except (ValueError, OSError) as error:
             failed.append(f"{content['Scan']}: {error}")
             continue
         slices = content["SliceMeasurements"]
-        levels = content.get("LevelMeasurements") or []
+        levels = content["LevelMeasurements"]
         written = results / f"{content['Scan']}_dseg.json"
         moment = time.gmtime(written.stat().st_mtime)
         when = time.strftime("%Y-%m-%d %H:%M:%S", moment)
         per_slice += sct_slices(mask.name, slices, when)
         per_level += sct_levels(mask.name, levels, slices, when)
     if "sct" in programs:
-        write_rows(out / PER_SLICE, per_slice, ["Filename"])
-        if per_level:
-            write_rows(out / PER_LEVEL, per_level)
+        with written_together(out) as new:
+            write_rows(new / PER_SLICE, per_slice, ["Filename"])
+            if per_level:
+                write_rows(new / PER_LEVEL, per_level)
     return len(found) - len(failed), failed
 
 
@@ -110,11 +115,13 @@ def of_musclemap(source: Path, out: Path) -> tuple[int, list[str]]:
                 scan = {"scan": _scan_of(path)}
                 rows += [scan | row for row in rows_of_musclemap(path)]
             else:
-                _write_papers(path, out)
+                with written_together(out) as new:
+                    _write_papers(path, new)
         except (ValueError, OSError) as error:
             failed.append(str(error))
     if rows:
-        write_rows(out / TRANSLATED, rows)
+        with written_together(out) as new:
+            write_rows(new / TRANSLATED, rows)
     return len(files) - len(failed), failed
 
 

@@ -12,7 +12,8 @@ from conftest import save_pair
 from PIL import Image
 
 from cervjax.cli.main import main
-from cervjax.inference.review import outliers_of, with_rows, write_report
+from cervjax.inference.review import outliers_of, write_report
+from cervjax.inference.scan_tables import with_rows
 from cervjax.io.tables import read_rows
 
 

@@ -45,12 +45,14 @@ def test_a_column_that_some_scans_have_is_empty_elsewhere(tmp_path):
 
 
 def test_rows_come_back_and_damage_is_known(tmp_path):
-    found = packed(tmp_path, "a", {st.MEASUREMENTS: rows_of("a")})
+    found = packed(tmp_path, "001", {st.MEASUREMENTS: rows_of("001")})
     rows = st.read_table(st.read_texts(found), st.MEASUREMENTS)
-    assert [r["label"] for r in rows] == ["0", "1", "2", "9"]
+    assert [r["label"] for r in rows] == [0, 1, 2, 9]
+    assert rows[0]["x"] == 0.333333 and rows[0]["y"] is None and rows[3]["y"] is True
+    assert rows[0]["scan"] == "001" and rows[0]["reasons"] == 'a, "b"'
     assert not st.read_table(st.read_texts(found), st.SLICES)
     for content in (b"", st.pack({}), json.dumps({}).encode()):
         found.path.write_bytes(content)
-        with pytest.raises(DamagedError, match="a_tables.json.gz is not what"):
+        with pytest.raises(DamagedError, match="001_tables.json.gz is not what"):
             st.read_texts(found)
     assert not st.write_joined(tmp_path, [found])

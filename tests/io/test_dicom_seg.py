@@ -231,7 +231,6 @@ def test_the_command_goes_by_the_side_car(tmp_path, export, mask, capsys):
     content = {"GeneratedBy": [{"Name": "cervjax", "Version": "9.9"}], "Scan": name}
     content |= {"MaskSource": "network", "DrawnBy": WEIGHTS, "Identity": {}}
     content |= {"Files": {path.name: sha256_of_file(path)}, "Executed": {}}
-    content |= {"Measurements": [], "SliceMeasurements": []}
     (results / f"{name}_dseg.json").write_text(json.dumps(content))
     flags = ["--pseudonym-key", str(key)]
     assert main(["dicom-seg", str(results), str(export / "classic"), *flags]) == 0

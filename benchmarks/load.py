@@ -30,7 +30,7 @@ from cervjax.io.pairing import find_scans
 from cervjax.io.scans import Scan
 from cervjax.model.weights import load_weights
 
-SHAPES = [(60, 56, 16), (76, 64, 20), (92, 72, 24), (60, 72, 28), (76, 56, 32)]
+SHAPES = [(40, 32, 10), (48, 40, 12), (56, 40, 10), (40, 48, 14), (56, 48, 12)]
 MOST_GROWTH = 0.05
 COMPILED = "/jax/core/compile/backend_compile_duration"
 

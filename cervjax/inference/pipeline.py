@@ -61,7 +61,7 @@ Ends = Iterator[tuple[Scan, Outcome | Exception | Failure]]
 """Scans and their ends, as they come."""
 
 
-def segment_scans(
+def segment_scans(  # many: each is a flag of the command, or told
     scans: Collection[Scan],
     problems: Collection[Problem],
     method: Method,

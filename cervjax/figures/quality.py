@@ -31,6 +31,7 @@ _WIDTH_IN = 12.0
 _RESOLUTIONS_DPI = (150, 110, 80)  # 1800 pixels wide, less if the file grows too large
 _MAX_BYTES = 1_500_000
 _LINE_PIXELS = 2
+_STRIPE_PIXELS, _STRIPES = 9, np.array((255, 60, 60, 255))
 _COLORS = np.array([(0, 0, 0, 0)] + [(*m.color_rgb, 255) for m in MUSCLES], np.uint8)
 
 
@@ -43,6 +44,7 @@ def qc_figure(
     subtitle: str = "",
     num_slices: int = 8,
     like: np.ndarray | None = None,
+    swapped: np.ndarray | None = None,
 ) -> Figure:
     """Axial slices with the muscles' outlines, from superior to inferior.
 
@@ -60,6 +62,8 @@ def qc_figure(
         num_slices: how many slices to draw, if there are so many.
         like: labels, same shape, whose slices and box are shown instead of the drawn
             ones': for pictures to be compared.
+        swapped: bool, same shape: where the scanner has probably exchanged water and
+            fat, in red stripes. The slice with most of it is among those shown.
 
     Returns:
         A figure with its own Agg canvas, 1800 pixels wide.
@@ -75,18 +79,27 @@ def qc_figure(
         raise ValueError(f"num_slices must be at least 1, got {num_slices}")
     dx, dy, dz = map(float, spacing_mm)
     shown = labels if like is None else like
-    slices = _choose_slices(shown, num_slices)
+    if swapped is not None and not swapped.any():
+        swapped = None
+    slices = _choose_slices(shown, num_slices, swapped)
     grey, drawn = _grey(image[..., slices]), labels[..., slices]
     box_mm = _crop(grey > 0.15, shown[..., slices] > 0, (dx, dy))
     figure, panels = _layout(len(slices), box_mm, title, subtitle)
     for i, (ax, z) in enumerate(zip(panels, slices.tolist(), strict=True)):
         show_axial(ax, grey[..., i], (dx, dy), box_mm, "antialiased")
         ax.set_title(f"slice {z}, z {z * dz:.1f} mm", color="0.8", fontsize=8, pad=3)
+        if swapped is not None:
+            _stripe(ax, swapped[..., z], (dx, dy), box_mm)
         _mark_borders(ax, drawn[..., i], (dx, dy), box_mm)
         places = axial_places(box_mm, 0.03 * (box_mm[0][1] - box_mm[0][0]))
         letters(ax, {side: places[side] for side in "RL"}, size_pt=11, halo_pt=2)
         if i == 0:
             letters(ax, {side: places[side] for side in "AP"}, halo_pt=2)
+    if swapped is not None:
+        words = "red stripes: water and fat exchanged?"
+        y = 0.22 / figure.get_figheight()
+        style = {"color": _STRIPES / 255, "fontsize": 9, "ha": "center", "va": "top"}
+        figure.text(0.42, y, words, **style)
     if not labels.any():
         halo = [withStroke(linewidth=3, foreground="black")]
         style = {"color": "orange", "fontsize": 24, "ha": "center", "va": "center"}
@@ -107,14 +120,23 @@ def save_png(figure: Figure, path: str | Path) -> None:
             break
 
 
-def _choose_slices(labels: np.ndarray, num_slices: int) -> np.ndarray:
-    """Slice indices, superior first; a single one is the middle."""
+def _choose_slices(
+    labels: np.ndarray, num_slices: int, swapped: np.ndarray | None = None
+) -> np.ndarray:
+    """Slice indices, superior first; a single one is the middle.
+
+    The slice with most of what is swapped takes the place of the nearest.
+    """
     found = np.flatnonzero(labels.any((0, 1)))
     first, last = (found[0], found[-1]) if found.size else (0, labels.shape[2] - 1)
     count = min(num_slices, last - first + 1)
     if count == 1:
         return np.array([(first + last) // 2])
-    return np.linspace(last, first, count).round().astype(int)
+    chosen = np.linspace(last, first, count).round().astype(int)
+    if swapped is not None:
+        most = int(swapped.sum((0, 1)).argmax())
+        chosen[np.abs(chosen - most).argmin()] = most
+    return chosen
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
@@ -207,22 +229,44 @@ def _mark_borders(ax: Axes, labels: np.ndarray, spacing_mm: tuple, box: Box) -> 
     To check a mask its very voxels must be seen, so they are not smoothed as in
     `outlines`, and scikit-image is not needed.
     """
+    voxel_of_pixel, pixel_of_voxel = _pixels(ax, labels.shape, spacing_mm, box)
+    picture = np.pad(labels, 1)[np.ix_(*voxel_of_pixel)]
+    x, y = np.nonzero(labels)  # so that no voxel is lost where pixels are larger
+    picture[pixel_of_voxel[0][x], pixel_of_voxel[1][y]] = labels[x, y]
+    window = 2 * _LINE_PIXELS + 1
+    border = minimum_filter(picture, window) != maximum_filter(picture, window)
+    _overlay(ax, _COLORS[np.where(border, picture, 0)], box)
+
+
+def _stripe(ax: Axes, region: np.ndarray, spacing_mm: tuple, box: Box) -> None:
+    """Diagonal stripes over a region of a slice ``(x, y)``; it is seen in between."""
+    voxel_of_pixel, _ = _pixels(ax, region.shape, spacing_mm, box)
+    inside = np.pad(region, 1)[np.ix_(*voxel_of_pixel)]
+    x, y = np.indices(inside.shape)
+    picture = np.zeros((*inside.shape, 4), np.uint8)
+    picture[inside & ((x + y) % _STRIPE_PIXELS < _STRIPE_PIXELS // 3)] = _STRIPES
+    _overlay(ax, picture, box)
+
+
+def _overlay(ax: Axes, colors: np.ndarray, box: Box) -> None:
+    extent = (*box[0], *box[1])
+    picture = colors.swapaxes(0, 1)
+    ax.imshow(picture, origin="lower", extent=extent, interpolation="nearest")
+
+
+def _pixels(
+    ax: Axes, shape: tuple[int, ...], spacing_mm: tuple, box: Box
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Along x and y: the voxel of each pixel (from 1), and the pixel of each voxel."""
     ax.apply_aspect()
     box_pixels = np.round(ax.get_window_extent().size).astype(int)
     voxel_of_pixel, pixel_of_voxel = [], []
     for (low, high), step, voxels, pixels in zip(
-        box, spacing_mm, labels.shape, box_pixels, strict=True
+        box, spacing_mm, shape, box_pixels, strict=True
     ):
         pixel_mm = (high - low) / pixels
         voxel = np.floor((low + (np.arange(pixels) + 0.5) * pixel_mm) / step) + 1
         voxel_of_pixel.append(voxel.clip(0, voxels + 1).astype(int))
         pixel = ((np.arange(voxels) + 0.5) * step - low) / pixel_mm
         pixel_of_voxel.append(pixel.clip(0, pixels - 1).astype(int))
-    picture = np.pad(labels, 1)[np.ix_(*voxel_of_pixel)]
-    x, y = np.nonzero(labels)  # so that no voxel is lost where pixels are larger
-    picture[pixel_of_voxel[0][x], pixel_of_voxel[1][y]] = labels[x, y]
-    window = 2 * _LINE_PIXELS + 1
-    border = minimum_filter(picture, window) != maximum_filter(picture, window)
-    overlay = _COLORS[np.where(border, picture, 0)].swapaxes(0, 1)
-    extent = (*box[0], *box[1])
-    ax.imshow(overlay, origin="lower", extent=extent, interpolation="nearest")
+    return voxel_of_pixel, pixel_of_voxel

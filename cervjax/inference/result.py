@@ -23,6 +23,7 @@ from cervjax.io.nifti import labels_file, to_stored_orientation
 from cervjax.measurement.composition import Rows
 from cervjax.measurement.maps import fat_fraction_percent, write_maps
 from cervjax.measurement.statistics import histogram
+from cervjax.measurement.swaps import swapped_region
 
 EXTRAS = ("maps", "histogram")
 """What is written only where it is asked for."""
@@ -183,6 +184,7 @@ class Result:
             spacing_mm=self.images.grid.spacing_mm,
             title=self.source.name,
             subtitle="; ".join(self.warnings),
+            swapped=swapped_region(self.segmentation.labels, self.images),
         )
 
     def _stored(self, volume: np.ndarray) -> np.ndarray:

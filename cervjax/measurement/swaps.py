@@ -55,7 +55,11 @@ def swapped_percent(
 
 def swap_warnings(percent: list[float | None], images: DixonImages) -> list[str]:
     """Muscles with a swapped region, and what it does to their numbers."""
-    found = [f"{m.key} ({p:.0f} %)" for m, p in zip(MUSCLES, percent, strict=True) if p]
+    found = [
+        f"{m.key} ({max(p, 1):.0f} %)"
+        for m, p in zip(MUSCLES, percent, strict=True)
+        if p
+    ]
     if not found:
         return []
     effect = (

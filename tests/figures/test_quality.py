@@ -366,3 +366,24 @@ def test_bad_input(changed, message):
     good |= {"spacing_mm": (1, 1, 1), "title": "t"}
     with pytest.raises(ValueError, match=message):
         qc_figure(**(good | changed))
+
+
+def test_exchanged_water_and_fat_are_striped_where_they_are():
+    image, labels = neck((40, 32, 30))
+    labels[8:14, 10:16, 5:25] = 1
+    swapped = np.zeros(labels.shape, bool)
+    swapped[30:36, 20:26, 11:13] = True  # the patient's right, in front
+    options = {"spacing_mm": (1, 1, 1), "title": "t", "num_slices": 3}
+    figure = qc_figure(image, labels, swapped=swapped, **options)
+    assert any("slice 11" in text or "slice 12" in text for text in texts(figure))
+    assert any("exchanged" in text for text in texts(figure))
+    red = [np.abs(p - (255, 60, 60)).max(-1) <= 2 for p in panels(figure)]
+    shares = [part.mean() for part in red]
+    assert shares[0] == shares[2] == 0 < shares[1]
+    row, column = middle(red[1])
+    assert row < 0.5 and column < 0.5
+    inside = np.argwhere(red[1])
+    box = np.ptp(inside, 0) + 1
+    assert 0.2 < len(inside) / box.prod() < 0.5  # the image is seen in between
+    plain = qc_figure(image, labels, swapped=np.zeros_like(swapped), **options)
+    assert not any("exchanged" in text for text in texts(plain))

@@ -181,7 +181,9 @@ def _page(
     failures: Iterable[dict[str, str]],
     pictures: list[dict[str, Any] | None],
 ) -> str:
-    template = files("cervjax.inference").joinpath("review.html").read_text("utf-8")
+    home = files("cervjax.inference")
+    template = home.joinpath("review.html").read_text("utf-8")
+    script = home.joinpath("review_space.js").read_text("utf-8")
     names = "\n".join(sorted(scan["name"] for scan in scans))
     about = {
         "folder": out.resolve().name,
@@ -203,6 +205,7 @@ def _page(
     }
     data = [_inert("about", about)]
     data += [_inert(f"pictures{i}", p) for i, p in enumerate(pictures) if p is not None]
+    template = template.replace("<!--SPACE-->", script)
     return template.replace("<!--DATA-->", "\n".join(data))
 
 

@@ -32,9 +32,10 @@ def slices_for_review(
 
     Returns:
         For JSON: ``slices`` (0 = lowest), ``width`` and ``height`` of one, ``columns``
-        in a row, ``aspect`` (height of a voxel over its width), and as data URLs
-        ``water`` (JPEG, 0 to 255), ``labels`` (PNG, 16 times the label) and
-        ``fraction`` (PNG, 2.5 times the percent, within muscles, 0 elsewhere).
+        in a row, ``aspect`` (height of a voxel over its width), ``dx`` and ``dz`` (mm
+        between voxels, and between slices of the scan), and as data URLs ``water``
+        (JPEG, 0 to 255), ``labels`` (PNG, 16 times the label) and ``fraction``
+        (PNG, 2.5 times the percent, within muscles, 0 elsewhere).
 
     Raises:
         NiftiError: the mask cannot be read, or lies on another grid.
@@ -66,6 +67,7 @@ def slices_for_review(
         "height": height,
         "columns": columns,
         "aspect": dy / dx,
+        "dx": dx * step,
         "dz": dz,
         "water": _url(255 * np.clip(water[cut] / brightest, 0, 1), columns, "JPEG"),
         "labels": _url(labels[cut] * _LABEL_STEP, columns, "PNG"),

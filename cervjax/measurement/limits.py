@@ -36,14 +36,16 @@ FEWEST = {
 """Less than these is too little."""
 
 MOST = {
-    "area_ratio": Limit(3, 8, f"{PAPER}, {REAL} (TR of a muscular man: 6)"),
+    "area_ratio": Limit(
+        3.5, 8, f"{DIGITAL}: LS and TR to 3.2; {REAL} (TR of a muscular man: 6)"
+    ),
     "mfi_percent": Limit(40, 50, "echoes as magnitudes fold fractions above 50 %"),
     "folded": Limit(0.25, None, "share of voxels at 40-50 %, where fractions fold"),
     "negative_fat": Limit(0.25, 0.5, "share; half of them where there is no fat"),
     "undefined": Limit(0.02, 0.5, "share of voxels with F + W <= 0"),
     "void": Limit(0.1, 0.5, "share darker than a sixth of the muscles' median"),
     "slices_left_out": Limit(0.15, None, "share of slices between first and last"),
-    "lean_ratio": Limit(1.04, 1.3, "95th percentile of OOP/IP in all muscles"),
+    "lean_ratio": Limit(1.1, 1.3, f"95th percentile of OOP/IP; {DIGITAL}: to 1.06"),
     "scanner_swapped_percent": Limit(1, 50, "of a muscle measured on water and fat"),
     "asymmetry_volume_percent": Limit(67, None, "two-fold; sides differ less"),
     "asymmetry_mfi_points": Limit(10, None, f"2 standard deviations ({PAPER})"),

@@ -65,6 +65,8 @@ def load_train_set(data: ConfigDict, landmarks: Landmarks | None, log: Log) -> T
     """
     split, description = _scans(data, log)
     check_disjoint(split)
+    if data.root and split.validation:
+        log(f"held out: {', '.join(sorted({s.participant for s in split.validation}))}")
     recipe = Recipe(
         landmarks=landmarks or {},
         spacing_mm=tuple(data.spacing_mm),

@@ -142,9 +142,13 @@ def _check_sizes(volumes: Sequence[Volume], window: tuple[int, int, int]) -> Non
     ]
     if small:
         names = ", ".join(f"{v.name} {v.shape}" for v in small[:8])
+        shapes = [v.shape for v in volumes]
+        least = [min(sizes) // 8 * 8 for sizes in zip(*shapes, strict=True)]
+        fitting = tuple(min(n, w) for n, w in zip(least, window, strict=True))
         raise DataError(
             f"{len(small)} padded volume(s) are smaller than the window {window}: "
-            f"{names}; choose a smaller window, or more padding"
+            f"{names}; choose a smaller window, at most {fitting} "
+            "(config.data.window), or more padding"
         )
 
 

@@ -24,7 +24,7 @@ from cervjax.data.map_set import load_map_set
 from cervjax.io.compiled import tend
 from cervjax.io.lock import alone_in
 from cervjax.io.written import adopt
-from cervjax.model.weights import load_weights, weights_path
+from cervjax.model.weights import weights_path
 from cervjax.training import checkpoint, parallel
 from cervjax.training.config import check_same, load_config, normalisation
 from cervjax.training.config_checks import check
@@ -40,6 +40,7 @@ from cervjax.training.run import (
     report,
 )
 from cervjax.training.setup import (
+    check_start,
     initial_state,
     like_state,
     make_body,
@@ -239,12 +240,13 @@ def _load(config: ConfigDict, landmarks: Landmarks | None, log: Log) -> TrainSet
 
 def _landmarks(config: ConfigDict, init_from: Any, log: Log) -> Landmarks | None:
     """The standard histogram that the weights to start from know, if there are any."""
-    if init_from is None or normalisation(config) != "histogram":
+    card = check_start(config, init_from)
+    if card is None or normalisation(config) != "histogram":
         return None
     if config.data.get("landmarks"):
         return None
     log("standard histogram: that of the weights to start from")
-    return dict(load_weights(init_from).card.recipe.landmarks)
+    return dict(card.recipe.landmarks)
 
 
 def _scans(data: TrainSet) -> dict[str, list[list[str]]]:

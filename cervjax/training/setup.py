@@ -1,6 +1,7 @@
 """From a config to the parts of a run: network, optimizer, augmentation, windows."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -150,40 +151,53 @@ def initial_state(
 
     Raises:
         WeightsError: the weights cannot be used.
-        ConfigError: they are of another network.
+        ConfigError: they do not fit, see `check_start`.
     """
+    check_start(config, init_from)
     if init_from is not None:
         weights = load_weights(init_from)
-        _check_fits(config, weights.card, init_from)
         log(f"starting from {weights.card.name}, sha256 {weights.sha256[:12]}")
         variables = jax.tree.map(jnp.asarray, weights.variables)
-    elif unknown_muscles(config) is not None:
-        raise ConfigError(
-            f"config.model.classes is {architecture(config).classes}: masks of muscles "
-            "cannot teach the vertebral bodies; start from weights that find them, "
-            f"such as --init-from shipped, or give {NUM_CLASSES}"
-        )
     else:
         variables = jax.jit(partial(_draw, config))()
     return jax.device_put(_create(config, variables), parallel.replicated())
 
 
-def _check_fits(config: ConfigDict, card: ModelCard, init_from: Path) -> None:
-    """Weights to start from are of this network and know images like these."""
-    advice = "give the same numbers"
-    if init_from == SHIPPED:
-        advice = "the package's config finetune has those of its weights"
-    if card.architecture != architecture(config):
-        raise ConfigError(
-            f"{init_from} is of {card.architecture}, config.model of "
-            f"{architecture(config)}; {advice}"
+def check_start(config: ConfigDict, init_from: Path | None) -> ModelCard | None:
+    """The card of the weights to start from, if there are any and they fit.
+
+    Raises:
+        WeightsError: they cannot be used.
+        ConfigError: they are of another network, or know other images; or there are
+            none, and the network cannot learn from nothing.
+    """
+    if init_from is None:
+        if unknown_muscles(config) is not None:
+            raise ConfigError(
+                f"config.model.classes is {architecture(config).classes}: masks of "
+                "muscles cannot teach the vertebral bodies; start from weights that "
+                f"find them, such as --init-from shipped, or give {NUM_CLASSES}"
+            )
+        return None
+    card = load_weights(init_from).card
+    theirs, ours = asdict(card.architecture), asdict(architecture(config))
+    differ = [name for name in ours if ours[name] != theirs[name]]
+    if differ:
+        advice = "give the same numbers"
+        if init_from == SHIPPED:
+            advice = "the package's config finetune has those of its weights"
+        has, wants = (
+            ", ".join(f"{name}={sizes[name]}" for name in differ)
+            for sizes in (theirs, ours)
         )
+        raise ConfigError(f"{init_from} has {has}, config.model {wants}; {advice}")
     if card.recipe.normalisation != normalisation(config):
         raise ConfigError(
             f"{init_from} knows images of the normalisation "
             f"{card.recipe.normalisation!r}, not {normalisation(config)!r}; set "
             "config.data.normalisation, or take another config, such as finetune"
         )
+    return card
 
 
 def like_state(config: ConfigDict) -> TrainState:

@@ -823,7 +823,8 @@ def test_few_batches_are_read_ahead(trio, monkeypatch):
 def test_volume_smaller_than_the_window_is_named(cohort):
     match = (
         r"2 padded volume\(s\) are smaller than the window \(56, 48, 25\): "
-        r"sub-1_ses-1 \(56, 48, 24\), sub-1_ses-2 \(57, 47, 25\); choose a smaller"
+        r"sub-1_ses-1 \(56, 48, 24\), sub-1_ses-2 \(57, 47, 25\); choose a smaller "
+        r"window, at most \(56, 40, 24\)"
     )
     with pytest.raises(ValueError, match=match):
         windows(cohort[:2], window=(56, 48, 25), batch_size=1, seed=0)

@@ -51,10 +51,14 @@ def row(folder: Path) -> list[str]:
     """The cells of one evaluation."""
     found = in_brief(folder)
     dice = [own["dice_mean"] for own in found.values() if own["dice_mean"] is not None]
-    cells, missed = [folder.name, f"{sum(dice) / len(dice):.3f}"], []
+    mean = f"{sum(dice) / len(dice):.3f}" if dice else "-"
+    cells, missed = [folder.name, mean], []
     for aim in AIMS:
         values = {m: own[aim.column] for m, own in found.items()}
         told = {m: v for m, v in values.items() if v is not None}
+        if not told:
+            cells.append("-")
+            continue
         over = {m: aim.distance(v) - aim.limit(m) for m, v in told.items()}
         worst = max(over, key=lambda m: over[m])
         cell = f"{told[worst]:{aim.form}} {worst}"
@@ -69,11 +73,16 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description="Where evaluations miss")
     parser.add_argument("tables", type=Path, nargs="+")
+    args = parser.parse_args()
+    try:
+        rows = [row(folder) for folder in args.tables]
+    except ValueError as error:
+        parser.error(str(error))
     titles = ["cohort", "mean Dice", *(aim.title for aim in AIMS), "missed"]
     print(f"| {' | '.join(titles)} |")
     print("|---" * len(titles) + "|")
-    for folder in parser.parse_args().tables:
-        print(f"| {' | '.join(row(folder))} |")
+    for cells in rows:
+        print(f"| {' | '.join(cells)} |")
     print(
         "\nAimed at, per muscle: Dice 0.85 (TR 0.75), volume ratio 0.95-1.05, MFI bias "
         "0.5, MAE 1.0, RMSE 1.5 points, MFI ICC(2,1) 0.95, volume ICC(2,1) 0.85."

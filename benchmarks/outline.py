@@ -29,7 +29,11 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description="What half a voxel does to MFI")
     parser.add_argument("reference", type=Path)
-    scans, _ = find_labelled(parser.parse_args().reference)
+    args = parser.parse_args()
+    try:
+        scans, _ = find_labelled(args.reference)
+    except ValueError as error:
+        parser.error(str(error))
     mfi = np.array([mfi_of_outlines(scan) for scan in scans])
     print("| muscle | SD | a voxel more | a voxel less | ICC half a voxel off |")
     print("|---|---|---|---|---|")

@@ -4,8 +4,8 @@ Data: your folder of labelled scans, ``--config.data.root=own/``; masks of muscl
 enough (docs/training.md). A fifth of the people is held out, and shows how good it is.
 Command: ``cervjax train --config finetune --workdir runs/own --init-from shipped
 --config.data.root=own/``.
-Expect: 600 steps of one window; the last stage of the weights, whose windows are of this
-size, took 1.4 s a step on two CPU cores.
+Expect: 600 steps of one window; the last stage of the weights, whose windows are of
+this size, took 1.4 s a step on two CPU cores.
 
 Grid, padding, normalisation and network are those of the package's weights, which know
 no others. They find muscles in full length, and vertebral bodies, which your masks need

@@ -1,5 +1,6 @@
 """What a NIfTI file must be like to be measured; every refusal tells what to do."""
 
+import gzip
 import math
 import struct
 import zlib
@@ -22,6 +23,7 @@ SIZE_MISMATCH_LIMIT = 0.01
 LARGEST_VOXELS = 200_000_000
 """More are no scan of a neck, and would not fit into memory either."""
 _GZIP_AT_MOST = 1032  # times its size, a gzip file can hold
+_PIECE = 1 << 20
 _MM = ("unknown", "mm")
 
 UNREADABLE = (
@@ -98,10 +100,11 @@ def checked_data(image: Any, path: Path) -> Float32[np.ndarray, "x y z"]:
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             data = np.asanyarray(image.dataobj).astype(np.float32)
+        _check_sum(image, path)
     except UNREADABLE as error:
         raise NiftiError(
-            f"{path}: its data cannot be read, the file is probably cut short "
-            f"({_first_line(error)}); copy or convert it again"
+            f"{path}: its data cannot be read, the file is probably cut short or "
+            f"damaged ({_first_line(error)}); copy or convert it again"
         ) from error
     data = data.reshape(shape[:3])
     bad = data.size - int(np.isfinite(data).sum())
@@ -111,6 +114,25 @@ def checked_data(image: Any, path: Path) -> Float32[np.ndarray, "x y z"]:
             "infinite or too large; look at the scale factors (scl_slope, scl_inter)"
         )
     return data
+
+
+def _check_sum(image: Any, path: Path) -> None:
+    """Reads a gzip file to its end, where its check sum is; nibabel does not.
+
+    Raises:
+        OSError: the sum is another: a voxel, at least, has changed. Also EOFError and
+            zlib.error.
+    """
+    if path.suffix.lower() != ".gz" or not nib.is_proxy(image.dataobj):
+        return
+    left = _promised(image) + _PIECE  # not all that else may be in it
+    with gzip.open(path) as stream:
+        try:
+            while left > 0 and (piece := stream.read(_PIECE)):
+                left -= len(piece)
+        except gzip.BadGzipFile as error:
+            if not str(error).startswith("Not a gzipped file"):  # garbage at the end
+                raise
 
 
 def _check_size(image: Any, path: Path) -> None:
@@ -124,7 +146,7 @@ def _check_size(image: Any, path: Path) -> None:
         )
     if not nib.is_proxy(image.dataobj):  # an image in memory
         return
-    needed = int(image.dataobj.offset) + count * image.get_data_dtype().itemsize
+    needed = _promised(image)
     held = path.stat().st_size
     if path.suffix.lower() in (".gz", ".bz2"):
         held *= _GZIP_AT_MOST
@@ -133,6 +155,12 @@ def _check_size(image: Any, path: Path) -> None:
             f"{path}: the header promises {needed:,} bytes, the file holds fewer; "
             "it is probably cut short; copy or convert it again"
         )
+
+
+def _promised(image: Any) -> int:
+    """Bytes of the file, unpacked, up to its last voxel."""
+    count = math.prod(map(int, image.shape))
+    return int(image.dataobj.offset) + count * image.get_data_dtype().itemsize
 
 
 def checked_affine(image: Any, header: Any, path: Path) -> Float[np.ndarray, "4 4"]:

@@ -1,3 +1,4 @@
+import gzip
 import itertools
 import time
 
@@ -260,3 +261,21 @@ def test_masks_hold_nothing_of_the_patient(tmp_path, ramp):
     volume = read_nifti(tmp_path / "v.nii")
     write_labels(tmp_path / "m.nii", np.ones((4, 6, 5), np.uint8), volume)
     assert b"MUELLER" not in (tmp_path / "m.nii").read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["voxel", "sum", "end"])
+def test_a_changed_voxel_in_a_whole_gzip_file_is_noticed(tmp_path, damage):
+    """Of a file packed without compression, whose stream stays legal."""
+    data = np.random.default_rng(0).normal(100, 9, (8, 7, 6)).astype(np.float32)
+    path = save_nifti(tmp_path / "a.nii", data, np.diag([1, 1, 3, 1.0]))
+    raw = bytearray(gzip.compress(path.read_bytes(), 0))
+    packed = tmp_path / "a.nii.gz"
+    packed.write_bytes(raw + b"garbage")
+    read_nifti(packed)
+    if damage == "end":
+        raw = raw[:-3]
+    else:
+        raw[-300 if damage == "voxel" else -6] ^= 4
+    packed.write_bytes(raw)
+    with pytest.raises(NiftiError, match="a.nii.gz.*cut short or damaged"):
+        read_nifti(packed)

@@ -1,6 +1,7 @@
 """``cervjax dicom-seg``: the masks of DICOM scans as DICOM segmentations."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -69,7 +70,7 @@ def segmentations(
             results, folder, key, kind=kind, keep_ids=args.keep_ids
         )
     for line in failed:
-        print(f"FAILED {line}")
+        print(f"FAILED {line}", file=sys.stderr)
     for path in written:
         print(path)
     print(f"{len(written)} DICOM segmentation(s), {len(failed)} failed")

@@ -49,10 +49,12 @@ def run(args: argparse.Namespace) -> int:
         ValueError: no such weights, or they are not for whole volumes.
     """
     from cervjax.inference.exported import PROGRAM, RECIPE, STABLEHLO, export_network
+    from cervjax.io.written import check_ours
     from cervjax.model.weights import SHIPPED, load_weights
 
     weights = load_weights(args.weights or SHIPPED)
     check_writable(args.output)
+    check_ours(args.output, (PROGRAM, STABLEHLO, RECIPE))
     model = export_network(weights, args.size, tta=args.tta, platforms=args.platforms)
     model.save(args.output)
     size = "x".join(map(str, model.recipe["input"]["shape"][1:4]))

@@ -1,6 +1,7 @@
 """``cervjax nnunet``: labelled scans as a dataset of nnU-Net."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from cervjax.cli.flags import OK, SOME_FAILED, check_writable
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
                 failed.append(f"{scan.name}: {error}")
             moved(scan.name)
     for line in failed:
-        print(f"FAILED {line}")
+        print(f"FAILED {line}", file=sys.stderr)
     if not done:
         raise ValueError(f"{args.output}: no scan could be written")
     write_dataset(args.output, done, ignore=bool(labels.ignored))

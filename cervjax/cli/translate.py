@@ -1,6 +1,7 @@
 """``cervjax translate``: results in other programs' files, and MuscleMap's in ours."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from cervjax.cli.flags import OK, SOME_FAILED, check_writable
@@ -58,6 +59,6 @@ def run(args: argparse.Namespace) -> int:
         count, failed = translate(args.source, args.output, args.to)
         what = "scan(s)"
     for line in failed:
-        print(f"FAILED {line}")
+        print(f"FAILED {line}", file=sys.stderr)
     print(f"{count} {what} translated, {len(failed)} failed; see {args.output}")
     return SOME_FAILED if failed else OK

@@ -18,7 +18,7 @@ from cervjax.anatomy import LEVEL_CLASSES, MUSCLES, NUM_CLASSES
 from cervjax.inference.test_time_augmentation import averaged_logits, logit_steps
 from cervjax.inference.tiling import bucket_shape
 from cervjax.inference.types import Size
-from cervjax.io.files import write_atomically
+from cervjax.io.written import written_together
 from cervjax.model.card import Tta
 from cervjax.model.dense_vnet import INPUT_CHANNELS
 from cervjax.model.weights import Weights
@@ -44,16 +44,16 @@ class Model(NamedTuple):
     recipe: dict[str, Any]
 
     def save(self, out: Path) -> None:
-        """Writes the three files into a folder, which must exist."""
+        """Writes the three files into a folder, made if need be.
+
+        Raises:
+            OthersFileError: a file of that name is there that cervjax has not written.
+        """
         text = json.dumps(self.recipe, indent=1) + "\n"
-        for name, content in (
-            (PROGRAM, self.program),
-            (STABLEHLO, self.stablehlo),
-            (RECIPE, text.encode()),
-        ):
-            write_atomically(
-                out / name, lambda part, content=content: part.write_bytes(content)
-            )
+        with written_together(out) as part:
+            (part / PROGRAM).write_bytes(self.program)
+            (part / STABLEHLO).write_bytes(self.stablehlo)
+            (part / RECIPE).write_text(text, "utf-8")
 
 
 def export_network(

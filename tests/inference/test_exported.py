@@ -98,6 +98,13 @@ def test_the_example_draws_what_infer_draws_without_cervjax(
     assert np.count_nonzero(found != wanted) <= 2  # ties, by the last bit
 
 
+def test_somebodys_own_files_stay(weights, tmp_path, capsys):
+    (tmp_path / "recipe.json").write_bytes(b"mine")
+    assert main(["export", str(weights), "-o", str(tmp_path)]) == 2
+    assert "recipe.json is there" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["recipe.json"]
+
+
 def test_networks_that_slide_are_not_exported(random_weights):
     weights = load_weights(random_weights)
     card = replace(weights.card, mode="sliding_window")

@@ -151,8 +151,9 @@ def test_a_mask_that_was_changed_since_is_not_passed_on(results, tmp_path, capsy
         tmp_path / "copy" / "a_dseg.nii.gz",
     )
     assert run(tmp_path / "copy", "-o", tmp_path / "out", "--to", "sct", "slicer") == 1
-    assert "FAILED a: " in (text := capsys.readouterr().out)
-    assert "was changed since it was measured" in text and "1 failed" in text
+    printed = capsys.readouterr()
+    assert "FAILED a: " in printed.err and "1 failed" in printed.out
+    assert "was changed since it was measured" in printed.err
     assert not (tmp_path / "out/a.seg.nrrd").exists()
     assert {r["Filename"] for r in table(tmp_path / "out/sct_perslice.csv")} == {
         "b_dseg.nii.gz"
@@ -193,4 +194,19 @@ def test_other_tables_are_refused_by_name(tmp_path, capsys, header, row, message
     with pytest.raises(ValueError, match=message):
         rows_of_musclemap(path)
     assert run(path, "-o", tmp_path / "out", "--from", "musclemap") == 1
-    assert str(path) in capsys.readouterr().out
+    assert str(path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("a.seg.nrrd", 1), ("a_dseg.nii.gz", 1), ("sct_perslice.csv", 2)],
+)
+def test_somebodys_own_files_stay(results, tmp_path, capsys, name, status):
+    (tmp_path / name).write_bytes(b"mine")
+    programs = ["--to", "slicer", "musclemap", "sct"]
+    assert run(results, "-o", tmp_path, *programs) == status
+    assert name in capsys.readouterr().err
+    assert (tmp_path / name).read_bytes() == b"mine"
+    (tmp_path / name).unlink()
+    assert run(results, "-o", tmp_path, *programs) == 0
+    assert run(results, "-o", tmp_path, *programs) == 0  # its own are replaced

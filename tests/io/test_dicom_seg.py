@@ -238,5 +238,10 @@ def test_the_command_goes_by_the_side_car(tmp_path, export, mask, capsys):
     assert seg.SegmentSequence[0].SegmentAlgorithmType == "AUTOMATIC"
     assert seg.SoftwareVersions == "9.9"
     assert main(["dicom-seg", str(results), str(export), *flags]) == 1
-    assert "no result in" in (text := capsys.readouterr().out)
-    assert not [word for word in SECRETS if word in text]
+    printed = capsys.readouterr()
+    assert "no result in" in printed.err
+    assert not [word for word in SECRETS if word in printed.out + printed.err]
+    mine = results / f"{name}_seg.dcm"
+    mine.write_bytes(b"mine")
+    assert main(["dicom-seg", str(results), str(export / "classic"), *flags]) == 1
+    assert mine.read_bytes() == b"mine" and mine.name in capsys.readouterr().err

@@ -91,13 +91,12 @@ def test_values_of_another_program_and_voxels_nobody_judged(scans, tmp_path):
 def test_exchanged_sides_and_scans_without_masks_are_left_out(scans, tmp_path, capsys):
     folder = masks(tmp_path / "m", block_neck(), ["sub-1"])
     assert run(scans, folder, "-o", tmp_path / "Dataset003_x") == 1
-    assert "FAILED sub-2: no mask in" in capsys.readouterr().out
+    assert "FAILED sub-2: no mask in" in capsys.readouterr().err
     content = json.loads((tmp_path / "Dataset003_x" / "dataset.json").read_text())
     assert content["numTraining"] == 1
     folder = masks(tmp_path / "mirrored", block_neck()[::-1])
     assert run(scans, folder, "-o", tmp_path / "Dataset004_x") == 2
-    printed = capsys.readouterr()
-    assert "left and right are exchanged" in printed.out
+    assert "left and right are exchanged" in capsys.readouterr().err
     assert not (tmp_path / "Dataset004_x" / "dataset.json").exists()
 
 

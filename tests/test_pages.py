@@ -17,7 +17,7 @@ from test_documents import DOCUMENTS, commands_in
 
 from cervjax.anatomy import MUSCLES
 from cervjax.cli.main import main
-from cervjax.inference import pipeline
+from cervjax.inference import ensemble
 from cervjax.inference.types import Segmentation
 from cervjax.model import weights
 
@@ -86,10 +86,10 @@ def desk(tmp_path_factory):
 
 @pytest.fixture
 def oracle(monkeypatch, no_pictures, threshold_weights):
-    def found(prepared, shape, given, recipe, settings, **rest):
+    def found(prepared, shape, given, recipe, settings, *rest):
         return Segmentation(neck(), np.ones(shape, np.float32)), settings, []
 
-    monkeypatch.setattr(pipeline, "segment_prepared", found)
+    monkeypatch.setattr(ensemble, "segment_prepared", found)
     monkeypatch.setattr(weights, "SHIPPED", threshold_weights)
 
 

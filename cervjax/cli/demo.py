@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from cervjax.inference.method import Method
     from cervjax.inference.pipeline import segment_scans
     from cervjax.io.pairing import find_scans
+    from cervjax.measurement.interval_table import table_beside
     from cervjax.model.card import NO_PATIENTS
     from cervjax.model.weights import SHIPPED, load_weights
     from cervjax.phantom.dataset import write_dataset
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     write_dataset(folder, 2, seed=SEED, severity="clinical", workers=workers)
     scans, problems = find_scans(folder)
     weights = load_weights(SHIPPED)
-    method = Method.of_weights(weights)
+    method = Method.of_weights(weights).with_intervals(table_beside(SHIPPED))
     print(f"weights {weights.card.name}, results in {out}", flush=True)
     flags = {name: getattr(args, name) for name in ("quiet", "verbose", "debug")}
     with scan_listener(len(scans), **flags) as listener:

@@ -11,32 +11,18 @@ from cervjax.cli.flags import (
     SOME_FAILED,
     add_extras,
     add_scan_flags,
-    add_triple,
-    add_tta,
     check_writable,
     extras_of,
-    positive,
     scans_of,
     shard,
     use_device,
 )
+from cervjax.cli.measure import add_levels
+from cervjax.cli.network import add_network, method_of, scans_after_weights
 from cervjax.io.pairing import pairing_table
 from cervjax.io.review_list import chosen
 from cervjax.io.scan_list import read_scan_list, write_participants, write_scan_list
 from cervjax.io.scans import Problem, Scan
-
-SETTINGS = (
-    "mode",
-    "window",
-    "border",
-    "predict_border",
-    "tta",
-    "levels_rule",
-    "batch_size",
-    "max_memory_gb",
-    "measure_on",
-)
-"""Flags that are fields of `inference.types.Settings`."""
 
 HELP = "segment and measure scans"
 
@@ -52,20 +38,13 @@ cervjax infer scans/ -o results/ --cluster local"""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's flags."""
     _add_files(parser)
-    _add_network(parser)
-    _add_preprocessing(parser)
+    add_network(parser)
     parser.add_argument(
         "--measure-on",
         choices=("echoes", "scanner"),
         default="echoes",
         help="fat from in-phase and out-of-phase, as the paper (default), "
         "or from the scanner's water and fat",
-    )
-    parser.add_argument(
-        "--calibration",
-        type=Path,
-        metavar="FILE",
-        help="calibrated values beside the raw ones",
     )
     parser.add_argument(
         "--overwrite",
@@ -77,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="draw masks again that were edited since they were written",
     )
+    add_levels(parser)
     add_extras(parser)
     parser.add_argument(
         "--report", action="store_true", help="write report.html to check them on, too"
@@ -112,81 +92,11 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         help="only a part of the scans, as 3/100: every hundredth from the third; jobs "
         "may share a results folder",
     )
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        help="file, work directory or checkpoint (default: the package's own)",
-    )
-    parser.add_argument("--landmarks", type=Path, help="of a NiftyNet checkpoint")
-
-
-def _add_network(parser: argparse.ArgumentParser) -> None:
-    """How the network is run."""
-    parser.add_argument(
-        "--mode", choices=("whole", "sliding_window"), help="default: the weights'"
-    )
-    for name, default in (("window", (360, 240, 32)), ("border", (8, 8, 8))):
-        add_triple(
-            parser, f"--{name}", default, "sliding window: voxels (default %(default)s)"
-        )
-    parser.add_argument(
-        "--predict-border",
-        action="store_true",
-        help="sliding window: also predict the outer border, which NiftyNet leaves 0",
-    )
-    add_tta(parser, "default: the weights'")
-    parser.add_argument(
-        "--levels-rule",
-        choices=("paper", "none"),
-        help="each muscle at its levels of the paper's Table 1, or in its full length; "
-        "for weights that find levels (default: the weights')",
-    )
-    parser.add_argument(
-        "--batch-size", type=positive, default=1, help="windows at once (default 1)"
-    )
-    parser.add_argument("--max-memory-gb", type=float, help="for the network")
-    parser.add_argument(
-        "--device", choices=("cpu", "gpu", "tpu"), help="default: the best"
-    )
-    parser.add_argument(
-        "--cluster",
-        metavar="local|ADDRESS",
-        help="workers on all devices of this machine (local), or of a Ray cluster",
-    )
-    parser.add_argument(
-        "--worker-cores",
-        type=positive,
-        default=4,
-        metavar="N",
-        help="cores of each worker that has no device of its own (default 4)",
-    )
-
-
-def _add_preprocessing(parser: argparse.ArgumentParser) -> None:
-    """What else the weights' card has on the network's input."""
-    add_triple(
-        parser, "--padding", None, "voxels around the scan (default: the weights')"
-    )
-    parser.add_argument(
-        "--padding-mode",
-        choices=("minimum", "zero"),
-        help="what stands there (default: the weights')",
-    )
-    parser.add_argument(
-        "--keep-last-plane",
-        action=argparse.BooleanOptionalAction,
-        help="keep a plane that SciPy's zoom may lose",
-    )
-    parser.add_argument(
-        "--skip-fitting-grid",
-        action=argparse.BooleanOptionalAction,
-        help="no spline where the scan's grid is the network's already "
-        "(default: the weights')",
-    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Segments and measures scans."""
+    scans_after_weights(args)
     if args.csv and not args.dry_run:
         raise ValueError("--csv writes what --dry-run finds; give both")
     if is_dicom(args.scans or args.input):
@@ -242,23 +152,24 @@ def _segment(
     use_device(args.device)
     from cervjax.cli.progress import end_of_run, scan_listener
     from cervjax.inference.memory import device_name
-    from cervjax.inference.method import RECIPE_SETTINGS, Method
     from cervjax.inference.pipeline import segment_scans
-    from cervjax.measurement.calibration import read_calibration
-    from cervjax.model.weights import SHIPPED, load_weights
 
+    if args.levels is not None and not args.levels.exists():
+        raise ValueError(f"--levels {args.levels}: no such file or folder")
     check_writable(args.output)
     if args.list:
         write_participants(args.output / "participants.tsv", read_scan_list(args.list))
-    weights = load_weights(args.weights or SHIPPED, args.landmarks)
-    calibration = args.calibration and read_calibration(args.calibration)
-    chosen = (*RECIPE_SETTINGS, *SETTINGS)
-    given = {name: getattr(args, name) for name in chosen}
-    method = Method.of_weights(weights, calibration, **given)
+    method = method_of(args)
     print(f"cervjax {__version__} on {device_name()}, {method.settings.mode} mode")
-    print(f"weights {weights.card.name}, sha256 {weights.sha256}")
-    print(f"        {weights.card.source}")
-    print(weights.card.limits)
+    for member in method.members:
+        print(f"weights {member.weights.card.name}, sha256 {member.weights.sha256}")
+        print(f"        {member.weights.card.source}")
+    for line in dict.fromkeys(m.weights.card.limits for m in method.members):
+        print(line)
+    told = "not calibrated for these weights and settings"
+    if method.intervals is not None:
+        told = f"95 %, calibrated on {method.intervals.source}"
+    print(f"intervals: {told}")
     print(f"{len(scans)} scan(s), results in {args.output}", flush=True)
     flags = {name: getattr(args, name) for name in ("quiet", "verbose", "debug")}
     with scan_listener(len(scans), **flags) as listener:
@@ -270,6 +181,7 @@ def _segment(
             overwrite=args.overwrite,
             discard_edits=args.discard_edits,
             extras=extras,
+            levels=args.levels,
             listener=listener,
             run=_cluster(args),
         )

@@ -30,6 +30,7 @@ from cervjax.cli import (
     figures,
     infer,
     info,
+    intervals,
     landmarks,
     measure,
     nnunet,
@@ -64,6 +65,7 @@ COMMANDS = {
     "export": export,
     "landmarks": landmarks,
     "debias": debias,
+    "intervals": intervals,
     "info": info,
 }
 """Each has HELP, EXAMPLES, add_arguments(parser) and run(args) -> exit status.

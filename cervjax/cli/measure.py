@@ -63,6 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="calibrated values beside the raw ones",
     )
+    add_levels(parser)
+    add_extras(parser)
+
+
+def add_levels(parser: argparse.ArgumentParser) -> None:
+    """Vertebral levels that are known."""
     parser.add_argument(
         "--levels",
         type=Path,
@@ -70,7 +76,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="vertebral levels: a map of TotalSpineSeg or SCT on the scan's grid, a "
         "folder of such maps (NAME_levels.nii.gz), or a table of slices",
     )
-    add_extras(parser)
 
 
 def run(args: argparse.Namespace) -> int:

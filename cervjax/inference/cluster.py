@@ -55,11 +55,10 @@ class Cluster:
         with self._connected() as ray:
             number, options = _plan(ray.cluster_resources(), self, work, len(scans))
             work.listener.log(f"{number} worker(s), each with {options}")
-            settings = work.method.settings
-            if settings.max_memory_gb is None and "num_gpus" not in options:
+            method = work.method
+            if method.settings.max_memory_gb is None and "num_gpus" not in options:
                 total = ray.cluster_resources().get("memory", _WORKER_BYTES)
-                settings = replace(settings, max_memory_gb=total / number / 1e9)
-            method = replace(work.method, settings=settings)
+                method = method.limited(total / number / 1e9)
             sent = replace(work, method=method, listener=_SILENT)
             remote = ray.remote(**options, max_restarts=-1)(_Worker)
             workers = [remote.remote(os.getcwd(), sent) for _ in range(number)]

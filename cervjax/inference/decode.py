@@ -6,6 +6,7 @@ Either way full resolution class probabilities are never held as a whole.
 import math
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -19,8 +20,22 @@ _PLACES = 16  # their number is a multiple of this
 class Places(NamedTuple):
     """Points along an axis: the index before each, and how far it is to the next."""
 
-    before: np.ndarray
-    beyond: np.ndarray
+    before: np.ndarray | Array
+    beyond: np.ndarray | Array
+
+
+class Member(NamedTuple):
+    """What one of several networks says of a scan.
+
+    Attributes:
+        logits: (x, y, z, c).
+        places: of the scan's voxels, along x, y and z.
+        inside: bool, likewise: where it has looked; elsewhere it is background.
+    """
+
+    logits: np.ndarray
+    places: tuple[Places, ...]
+    inside: tuple[np.ndarray, ...]
 
 
 def upsampled_labels(logits: Array, along_z: Literal[1, 2] = 2) -> tuple[Array, Array]:
@@ -70,6 +85,11 @@ def with_room(at: Places, logits: int) -> Places:
     return Places(*(np.pad(v, (0, more), mode="edge") for v in at))
 
 
+def widened(at: Places, before: int, after: int) -> Places:
+    """With so many places more at both ends, the first and the last one repeated."""
+    return Places(*(np.pad(v, (before, after), mode="edge") for v in at))
+
+
 def labels_at(logits: Array, places: tuple[Places, ...]) -> tuple[Array, Array]:
     """Labels and largest probabilities of logits interpolated at places.
 
@@ -90,6 +110,38 @@ def labels_at(logits: Array, places: tuple[Places, ...]) -> tuple[Array, Array]:
         return label.reshape(v.shape[1:]), probability.reshape(v.shape[1:])
 
     return lax.map(plane, along_x, batch_size=_PLANES_AT_ONCE)
+
+
+def labels_of_mean(members: tuple[Member, ...]) -> tuple[Array, Array]:
+    """Labels and largest probabilities, averaged over networks, at places.
+
+    Args:
+        members: of one number of classes and of places.
+
+    Returns:
+        uint8 labels and float32 probabilities, of the places' lengths. A tie goes to
+        the lowest label.
+    """
+
+    def plane(i: Array) -> tuple[Array, Array]:
+        total = sum(_probabilities(member, i) for member in members)
+        mean = jnp.asarray(total) / len(members)
+        return jnp.argmax(mean, 0).astype(jnp.uint8), mean.max(0)
+
+    indices = jnp.arange(len(members[0].inside[0]))
+    return lax.map(plane, indices, batch_size=_PLANES_AT_ONCE)
+
+
+def _probabilities(member: Member, i: Array) -> Array:
+    """(c, y, z) of the plane at the i-th place along x."""
+    along_x, along_y, along_z = member.places
+    at = Places(jnp.asarray(along_x.before)[i], jnp.asarray(along_x.beyond)[i])
+    v = _between(jnp.asarray(member.logits).transpose(0, 3, 1, 2), at, 0)
+    v = _between(_between(v, along_y, 1), along_z, 2)
+    on_x, on_y, on_z = map(jnp.asarray, member.inside)
+    inside = on_x[i] & on_y[:, None] & on_z[None, :]
+    background = jnp.zeros((len(v), 1, 1)).at[0].set(1)
+    return jnp.where(inside[None], jax.nn.softmax(v, axis=0), background)
 
 
 def _between(v: Array, at: Places, axis: int) -> Array:

@@ -5,6 +5,7 @@ that tells where they lie.
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,11 @@ import numpy as np
 from jax import Array
 from jaxtyping import Real
 
+from cervjax.inference.ensemble import ensemble, prepare_members, segment_members
 from cervjax.inference.measured import Segmented
 from cervjax.inference.measured import measured as measured_result
-from cervjax.inference.method import Method
 from cervjax.inference.origin import Origin
 from cervjax.inference.result import Result, Source, as_table
-from cervjax.inference.segment import prepare_images, segment_prepared
 from cervjax.inference.stages import Stopwatch
 from cervjax.io.dixon import dixon_images
 from cervjax.io.files import sha256_of_file
@@ -25,11 +25,14 @@ from cervjax.io.labels import read_labels
 from cervjax.io.nifti import NiftiImage, NiftiInput, image_of_array, read_nifti
 from cervjax.io.scans import explicit_scan
 from cervjax.measurement.calibration import Calibration, read_calibration
+from cervjax.measurement.interval_table import Intervals, table_beside
 from cervjax.measurement.scan import measure_scan
 from cervjax.model.weights import SHIPPED, Weights, load_weights
 
 Image = NiftiInput | Real[Array | np.ndarray, "i j k"]
 """A path, a nibabel image, or an array (i, j, k) that comes with ``affine=``."""
+
+WeightsOf = Weights | str | Path
 
 Affine = Real[Array | np.ndarray, "4 4"]
 
@@ -39,7 +42,7 @@ def segment(
     out_phase: Image,
     *,
     affine: Affine | None = None,
-    weights: Weights | str | Path | None = None,
+    weights: WeightsOf | Sequence[WeightsOf] | None = None,
     calibration: Calibration | str | Path | None = None,
     name: str | None = None,
     **settings: Any,
@@ -50,7 +53,8 @@ def segment(
         in_phase: path, nibabel image, or array (i, j, k) of any real type and unit.
         out_phase: the same of the out-of-phase image, on the same grid.
         affine: (4, 4) voxel index to scanner mm (RAS+), for arrays.
-        weights: path or loaded; by default the package's own.
+        weights: path or loaded, or several whose probabilities are averaged; by default
+            the package's own.
         calibration: path or read, see ``cervjax evaluate``.
         name: of the scan; by default that of the files, or "scan".
         settings: `Settings` and `RECIPE_SETTINGS` by name (``tta=4``); by default the
@@ -62,11 +66,10 @@ def segment(
     Raises:
         ValueError: images, weights or settings cannot be used; not enough memory.
     """
-    if not isinstance(weights, Weights):
-        weights = load_weights(SHIPPED if weights is None else weights)
     if isinstance(calibration, str | Path):
         calibration = read_calibration(Path(calibration))
-    method = Method.of_weights(weights, calibration, **settings)
+    method = ensemble(_loaded(weights), calibration, **settings)
+    method = method.with_intervals(_intervals_of(weights))
     given = {"in_phase": in_phase, "out_phase": out_phase}
 
     watch = Stopwatch()
@@ -75,20 +78,19 @@ def segment(
     images = dixon_images(files, measure_on=method.settings.measure_on)
     source = _source(given, files, name)
     watch.begin("prepare")
-    prepared = prepare_images(images, method.recipe, method.settings)
+    prepared = prepare_members(images, method)
     watch.begin("compile")
-    found, executed, warnings = segment_prepared(
+    found, executed, warnings = segment_members(
         prepared,
         images.in_phase.shape,
-        weights,
-        method.recipe,
-        method.settings,
+        method,
         on_compiled=lambda: watch.begin("network"),
     )
     told = [*images.warnings, *warnings]
     origin = Origin.of_network(method, executed, source.sha256)
     segmented = Segmented(found, origin, told, watch.stop())
-    return measured_result(source, images, segmented, method.calibration)
+    tables = method.calibration, method.intervals
+    return measured_result(source, images, segmented, *tables)
 
 
 def measure(
@@ -121,6 +123,29 @@ def measure(
     drawn = read_labels(_image(labels, affine), images.grid, may_be_empty=True)
     rows, _ = measure_scan(drawn, images)
     return as_table(rows)
+
+
+def _loaded(
+    weights: WeightsOf | Sequence[WeightsOf] | None,
+) -> dict[str, Weights]:
+    """Weights by their file, or by their name."""
+    if weights is None:
+        weights = SHIPPED
+    if isinstance(weights, Weights | str | Path):
+        weights = [weights]
+    found = {}
+    for i, one in enumerate(weights, 1):
+        if isinstance(one, Weights):
+            found[f"{i}: {one.card.name}"] = one
+        else:
+            found[str(one)] = load_weights(one)
+    return found
+
+
+def _intervals_of(weights: object) -> Intervals | None:
+    """The table beside a weights file, if there is one."""
+    path = SHIPPED if weights is None else weights
+    return table_beside(Path(path)) if isinstance(path, str | Path) else None
 
 
 def _image(image: Image, affine: Affine | None) -> NiftiInput:

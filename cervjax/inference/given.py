@@ -14,6 +14,7 @@ from cervjax.inference.sidecar import ResultError, paths
 from cervjax.inference.types import Segmentation
 from cervjax.io.dixon import DixonImages
 from cervjax.io.labels import read_labels
+from cervjax.io.level_files import read_levels
 
 
 def edited_mask(
@@ -58,6 +59,16 @@ def drawn(labels: np.ndarray, levels: SliceLevels | None = None) -> Segmentation
     """Labels that no network is sure of: their confidence is not known."""
     unknown = np.full(labels.shape, np.nan, np.float32)
     return Segmentation(labels, unknown, levels)
+
+
+def given_levels(path: Path, images: DixonImages, name: str) -> SliceLevels:
+    """Levels of slices from a file: sure where they are told.
+
+    Raises:
+        ValueError: as `read_levels`.
+    """
+    number = read_levels(path, images.grid, name)
+    return SliceLevels(number, (number > 0).astype(np.float32))
 
 
 def stored_levels(rows: Any, slices: int) -> SliceLevels | None:

@@ -11,6 +11,9 @@ from cervjax.inference.result import Result, Source
 from cervjax.inference.types import Segmentation
 from cervjax.io.dixon import DixonImages
 from cervjax.measurement.calibration import Calibration, calibrated
+from cervjax.measurement.composition import Rows
+from cervjax.measurement.interval_table import Intervals
+from cervjax.measurement.intervals import measure_opinions, with_intervals
 from cervjax.measurement.scan import (
     label_warnings,
     measure_scan,
@@ -53,8 +56,16 @@ def measured(
     images: DixonImages,
     segmented: Segmented,
     calibration: Calibration | None = None,
+    intervals: Intervals | None = None,
 ) -> Result:
     """Measures what was found.
+
+    Args:
+        source: the scan.
+        images: its images.
+        segmented: what was found.
+        calibration: slopes, for calibrated values beside the measured ones.
+        intervals: of the weights and settings; None where there are none.
 
     Raises:
         ValueError: as `measure_scan`.
@@ -75,6 +86,7 @@ def measured(
         *label_warnings(found.labels, rows),
     )
     rows = [row | _bias(row["mfi_percent"], images) for row in rows]
+    rows = _with_intervals(rows, images, segmented, intervals)
     if calibration is not None:
         rows = calibrated(rows, calibration)
     judged = judge_muscles(rows, found.labels, images, scan_findings(segmented))
@@ -114,6 +126,23 @@ def scan_findings(segmented: Segmented) -> ScanFindings:
         reasons.append((DO_NOT_USE, text))
     full_length = segmented.origin.executed.get("levels_rule") == "none"
     return ScanFindings(tuple(reasons), levels, full_length)
+
+
+def _with_intervals(
+    rows: Rows,
+    images: DixonImages,
+    segmented: Segmented,
+    intervals: Intervals | None,
+) -> Rows:
+    """How far the rows may be off; of masks that were there, by the outline alone."""
+    both, voxel_ml = images.fat_water, images.grid.voxel_volume_ml
+    opinions = segmented.found.opinions
+    seen = measure_opinions(opinions, both.fat, both.water, voxel_ml)
+    if segmented.origin.mask_source != "network" or segmented.origin.mask is not None:
+        return with_intervals(rows, *seen, basis="outline")
+    if intervals is None:
+        return with_intervals(rows, *seen, basis="uncalibrated")
+    return with_intervals(rows, *seen, basis="calibrated", factors=intervals.factors)
 
 
 def _sure_levels(found: Segmentation) -> dict[str, float]:

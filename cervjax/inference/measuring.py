@@ -4,12 +4,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from cervjax.inference import results, standing
 from cervjax.inference.failures import Failure, Listener, failure_of
-from cervjax.inference.given import drawn
-from cervjax.inference.levels import SliceLevels
+from cervjax.inference.given import drawn, given_levels
 from cervjax.inference.measured import Segmented, measured
 from cervjax.inference.origin import MaskSource, Origin
 from cervjax.inference.result import Result, Source
@@ -20,7 +17,7 @@ from cervjax.io.filenames import NIFTI
 from cervjax.io.files import sha256_of_file
 from cervjax.io.label_sets import LabelSet
 from cervjax.io.labels import exchanged_sides, read_labels
-from cervjax.io.level_files import levels_path, read_levels
+from cervjax.io.level_files import levels_path
 from cervjax.io.scans import Problem, Scan
 from cervjax.measurement.calibration import Calibration
 
@@ -130,8 +127,7 @@ def measure_given(scan: Scan, mask: Path, how: GivenMasks) -> Result:
     digests["mask"] = sha256_of_file(mask)
     if how.levels is not None:
         path = levels_path(how.levels, scan.name)
-        number = read_levels(path, images.grid, scan.name)
-        levels = SliceLevels(number, (number > 0).astype(np.float32))
+        levels = given_levels(path, images, scan.name)
         files["levels"], digests["levels"] = str(path), sha256_of_file(path)
     source = Source(scan.name, files, digests)
     who, weights_sha256 = _who_drew(mask, digests["mask"])

@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from cervjax.inference import results, standing
+from cervjax.inference.ensemble import prepare_members, segment_members
 from cervjax.inference.failures import DISK_FULL, Failure, Listener, failure_of
-from cervjax.inference.given import edited_mask
-from cervjax.inference.levels import levels_line
+from cervjax.inference.given import edited_mask, given_levels
+from cervjax.inference.levels import SliceLevels, levels_line
 from cervjax.inference.measured import Segmented, measured
 from cervjax.inference.method import Method
 from cervjax.inference.origin import Origin
 from cervjax.inference.result import Result, Source, pictures
-from cervjax.inference.segment import prepare_images, segment_prepared
 from cervjax.inference.stages import Stopwatch
 from cervjax.inference.types import Size
 from cervjax.io.dixon import DixonImages, read_scan
 from cervjax.io.files import sha256_of_file
+from cervjax.io.level_files import levels_path
 from cervjax.io.scans import Problem, Scan
 from cervjax.measurement.maps import write_maps
 from cervjax.preprocessing.pipeline import Prepared
@@ -31,7 +32,8 @@ class _Read:
 
     source: Source
     images: DixonImages
-    prepared: Prepared
+    prepared: list[Prepared]
+    levels: SliceLevels | None
     seconds: dict[str, float]
     notice: str
 
@@ -70,6 +72,7 @@ def segment_scans(  # many: each is a flag of the command, or told
     overwrite: bool = False,
     discard_edits: bool = False,
     extras: Collection[str] = (),
+    levels: Path | None = None,
     listener: Listener = Listener(),  # noqa: B008  frozen
     run: "Callable[[Stages, Collection[Scan]], Ends] | None" = None,
 ) -> list[Failure]:
@@ -90,6 +93,8 @@ def segment_scans(  # many: each is a flag of the command, or told
             kept and measured.
         discard_edits: draw such masks again, too.
         extras: of `result.EXTRAS`, to be written too.
+        levels: file or folder of vertebral levels, see `level_files`, that stand above
+            those that a network finds.
         listener: what is told.
         run: does the work; `one_after_the_other`, or that of `cluster`.
 
@@ -114,7 +119,7 @@ def segment_scans(  # many: each is a flag of the command, or told
         elif tried:
             standing.mark_failed(out, failure.scan, failure.error)
 
-    work = Stages(method, out, overwrite, discard_edits, extras, listener)
+    work = Stages(method, out, overwrite, discard_edits, extras, levels, listener)
     try:
         for p in problems:
             files = "; ".join(map(str, p.files))
@@ -165,13 +170,17 @@ class Stages:
     overwrite: bool
     discard_edits: bool
     extras: Collection[str]
+    levels: Path | None
     listener: Listener
 
     def read(self, scan: Scan) -> _Read | _Drawn | Outcome:
         """Reads and prepares a scan, unless it has its result."""
         watch = self._watch(scan.name)
         watch.begin("read")
-        digests = {role: sha256_of_file(p) for role, p in scan.files.items()}
+        paths = dict(scan.files)
+        if self.levels is not None:
+            paths["levels"] = levels_path(self.levels, scan.name)
+        digests = {role: sha256_of_file(p) for role, p in paths.items()}
         found = standing.look_up(
             self.out,
             scan.name,
@@ -185,18 +194,25 @@ class Stages:
                 images = read_scan(scan, measure_on=measure_on)
                 write_maps(self.out, scan.name, images)
             return Outcome((found.notice,), {})
-        files = {role: str(path) for role, path in scan.files.items()}
+        files = {role: str(path) for role, path in paths.items()}
         settings = self.method.settings
         images = read_scan(scan, measure_on=settings.measure_on)
         source = Source(scan.name, files, digests)
+        levels = None
+        if self.levels is not None:
+            levels = given_levels(paths["levels"], images, scan.name)
         if found.edited is not None:
             told = [found.notice, *images.warnings]
-            drawn = edited_mask(self.out, source, images, found.edited, self.method)
-            segmented = Segmented(*drawn, told, watch.stop())
+            drawn, origin = edited_mask(
+                self.out, source, images, found.edited, self.method
+            )
+            if levels is not None:
+                drawn = drawn._replace(levels=levels)
+            segmented = Segmented(drawn, origin, told, watch.stop())
             return _Drawn(source, images, segmented)
         watch.begin("prepare")
-        prepared = prepare_images(images, self.method.recipe, settings)
-        return _Read(source, images, prepared, watch.stop(), found.notice)
+        prepared = prepare_members(images, self.method)
+        return _Read(source, images, prepared, levels, watch.stop(), found.notice)
 
     def _watch(self, name: str) -> Stopwatch:
         return Stopwatch(lambda stage: self.listener.on_stage(name, stage))
@@ -207,14 +223,13 @@ class Stages:
             return scan
         watch = self._watch(scan.source.name)
         watch.begin("compile")
-        found, executed, warnings = segment_prepared(
+        found, executed, warnings = segment_members(
             scan.prepared,
             scan.images.in_phase.shape,
-            self.method.weights,
-            self.method.recipe,
-            self.method.settings,
+            self.method,
             on_compile=self._tell_compiling,
             on_compiled=lambda: watch.begin("network"),
+            levels=scan.levels,
         )
         seconds = scan.seconds | watch.stop()
         notices = [scan.notice] if scan.notice else []
@@ -230,8 +245,8 @@ class Stages:
     def write(self, scan: _Drawn) -> Outcome:
         """Measures and writes."""
         self.listener.on_stage(scan.source.name, "measure")
-        calibration = self.method.calibration
-        result = measured(scan.source, scan.images, scan.segmented, calibration)
+        tables = self.method.calibration, self.method.intervals
+        result = measured(scan.source, scan.images, scan.segmented, *tables)
         self.listener.on_stage(scan.source.name, "write")
         seconds = {**result.seconds, "write": self._written(result)}
         levels = () if result.levels is None else (levels_line(result.levels),)

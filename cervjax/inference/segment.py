@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from cervjax.anatomy import NUM_CLASSES, muscles_of
+from cervjax.anatomy import NUM_CLASSES
 from cervjax.inference.decode import Places, labels_at, places_between, with_room
-from cervjax.inference.levels import at_their_levels, levels_warnings, slice_levels
+from cervjax.inference.levels import SliceLevels
 from cervjax.inference.memory import check_ever_fits, whole_height, within_memory
+from cervjax.inference.muscles import in_signal, pasted, with_levels
 from cervjax.inference.programs import program
 from cervjax.inference.stitching import (
     Forward,
@@ -19,9 +20,8 @@ from cervjax.inference.stitching import (
 from cervjax.inference.test_time_augmentation import logit_steps
 from cervjax.inference.tiling import sliding_window, whole_volume
 from cervjax.inference.types import Segmentation, Settings, Size
-from cervjax.inference.verdict import judge, verdict_warnings
 from cervjax.io.dixon import DixonImages
-from cervjax.model.card import LevelsRule, Tta
+from cervjax.model.card import Tta
 from cervjax.model.dense_vnet import DenseVNet
 from cervjax.model.weights import Weights
 from cervjax.preprocessing.pipeline import Prepared, Recipe, prepare, unpad
@@ -49,6 +49,7 @@ def segment_prepared(
     settings: Settings,
     on_compile: Callable[[Size], object] = lambda window: None,
     on_compiled: Callable[[], object] = lambda: None,
+    levels: SliceLevels | None = None,
 ) -> tuple[Segmentation, Settings, list[str]]:
     """Labels and confidence of a prepared scan.
 
@@ -61,6 +62,7 @@ def segment_prepared(
         on_compile: called before the network is compiled, unless it is at hand, with
             the voxels that its program takes.
         on_compiled: called when the network's program is there, before it runs.
+        levels: of the slices, where they are known; None is what the network finds.
 
     Returns:
         The segmentation, of ``shape``; the settings that were run, which are others
@@ -70,13 +72,12 @@ def segment_prepared(
         ValueError: not enough memory for any mode.
     """
     image = prepared.image
-    settings, warnings = within_memory(image.shape[:3], settings)
-    if settings.mode == "sliding_window":
-        warnings += _window_warnings(image.shape[:3], weights, settings)
+    settings, warnings = runnable(image.shape[:3], weights, settings)
     forward = Forward(
         weights.network,
         weights.variables,
         settings.tta,
+        settings.stitch == "logits",
         settings.batch_size,
         on_compile,
         on_compiled,
@@ -86,14 +87,24 @@ def segment_prepared(
         found = segment_volume(forward, image, settings, recipe.padding, part)
     else:
         found = _niftynets(forward, image, settings, recipe, part)
-    found = found._replace(labels=in_signal(found.labels, prepared.voids))
+    found = found.each(lambda labels: in_signal(labels, prepared.voids))
     if prepared.box:
-        found = _pasted(found, prepared.box, shape)
+        found = pasted(found, prepared.box, shape)
     if weights.card.architecture.classes > NUM_CLASSES:
         spacing_mm = part_spacing_mm(prepared, part, recipe)
-        found, more = with_levels(found, spacing_mm, settings.levels_rule)
-        warnings += more
-    return found, settings, warnings
+        found, more = with_levels(found, spacing_mm, settings.levels_rule, levels)
+        return found, settings, warnings + more
+    return found._replace(levels=levels), settings, warnings
+
+
+def runnable(
+    size: tuple[int, ...], weights: Weights, settings: Settings
+) -> tuple[Settings, list[str]]:
+    """What can be run of a volume of ``size``, with warnings; see `within_memory`."""
+    settings, warnings = within_memory(size, settings)
+    if settings.mode == "sliding_window":
+        warnings += _window_warnings(size, weights, settings)
+    return settings, warnings
 
 
 def part_shape(prepared: Prepared, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -126,22 +137,6 @@ def _niftynets(
     return Segmentation(labels, confidence)
 
 
-def in_signal(labels: np.ndarray, voids: np.ndarray | None) -> np.ndarray:
-    """Classes without muscles where there is no signal; bodies have little anyway."""
-    if voids is None:
-        return labels
-    return np.where(voids & (labels < NUM_CLASSES), 0, labels).astype(np.uint8)
-
-
-def _pasted(
-    found: Segmentation, box: tuple[slice, ...], shape: tuple[int, ...]
-) -> Segmentation:
-    """What was found in a part of the scan, in the whole; air is surely nothing."""
-    labels, confidence = np.zeros(shape, np.uint8), np.ones(shape, np.float32)
-    labels[box], confidence[box] = found.labels, found.confidence
-    return Segmentation(labels, confidence)
-
-
 def segment_volume(
     forward: Forward,
     image: np.ndarray,
@@ -165,17 +160,48 @@ def segment_volume(
     """
     size = image.shape[:3]
     inner = tuple(n - 2 * m for n, m in zip(size, margin, strict=True))
-    if settings.mode == "whole":
-        tiling = whole_volume(size, margin)
-        if shape in (None, inner):
-            found = stitched_labels(forward, image, tiling)
-            labels, confidence = found.labels, found.confidence
-            return Segmentation(unpad(labels, margin), unpad(confidence, margin))
-    else:
-        tiling = sliding_window(size, settings, even=True)
+    if settings.mode == "whole" and shape in (None, inner):
+        found = stitched_labels(forward, image, whole_volume(size, margin))
+        confidence = unpad(found.confidence, margin)
+        found = found.each(lambda labels: unpad(labels, margin))
+        return found._replace(confidence=confidence)
+    (average, *sides), places = volume_logits(
+        forward, image, settings, margin, shape or inner
+    )
+    opinions = tuple(decode(side, places).labels for side in sides)
+    return decode(average, places)._replace(opinions=opinions)
+
+
+def volume_logits(
+    forward: Forward,
+    image: np.ndarray,
+    settings: Settings,
+    margin: Size,
+    shape: tuple[int, ...],
+) -> tuple[list[Logits], tuple[Places, Places, Places]]:
+    """Logits of a padded volume, and where the voxels of a scan lie among them.
+
+    Args:
+        forward: the network.
+        image: float32 (x, y, z, 2), padded and whitened.
+        settings: mode and window.
+        margin: voxels at both ends of each axis that need no label.
+        shape: of the scan.
+
+    Returns:
+        The average of test-time augmentation, then what each side says if that is
+        wanted; and the places.
+    """
+    size = image.shape[:3]
+    whole = settings.mode == "whole"
+    tiling = (
+        whole_volume(size, margin)
+        if whole
+        else sliding_window(size, settings, even=True)
+    )
     logits = stitched_logits(forward, image, tiling)
-    places = scan_places(logits, size, margin, shape or inner, settings.tta)
-    return decode(logits, places)
+    places = scan_places(logits, size, margin, shape, settings.tta)
+    return logits.apart(forward.volumes), places
 
 
 def scan_places(
@@ -203,25 +229,6 @@ def decode(logits: Logits, places: tuple[Places, Places, Places]) -> Segmentatio
     own = tuple(slice(len(at.before)) for at in places)
     labels, confidence = (np.asarray(a)[own] for a in found)
     return Segmentation(labels, confidence)
-
-
-def with_levels(
-    found: Segmentation, spacing_mm: tuple[float, ...], rule: LevelsRule
-) -> tuple[Segmentation, list[str]]:
-    """From classes to muscles, at their levels if the rule says so; and warnings.
-
-    Args:
-        found: of a network that marks bodies, too.
-        spacing_mm: of its voxels.
-        rule: see `Settings`.
-    """
-    levels = slice_levels(found.labels, float(np.prod(spacing_mm)) / 1000)
-    labels = muscles_of(found.labels)
-    verdict = judge(labels, found.confidence, levels, spacing_mm)
-    warnings = levels_warnings(levels) + verdict_warnings(verdict)
-    if rule == "paper":
-        labels = at_their_levels(labels, levels.number)
-    return Segmentation(labels, found.confidence, levels, verdict), warnings
 
 
 def segment_whole(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -34,6 +35,7 @@ class Forward:
         network: its structure.
         variables: parameters and statistics.
         tta: test-time augmentation, see `averaged_logits`.
+        each: whether what each side says is wanted beside the average, see there.
         batch_size: windows in one call.
         on_compile: called before its program is compiled, unless it is at hand, with
             the voxels of a window.
@@ -43,9 +45,15 @@ class Forward:
     network: DenseVNet
     variables: Mapping[str, Any]
     tta: Tta = 1
+    each: bool = False
     batch_size: int = 1
     on_compile: Callable[[Size], object] = lambda window: None
     on_compiled: Callable[[], object] = lambda: None
+
+    @property
+    def volumes(self) -> int:
+        """How many volumes of logits come out: the average, and each side's."""
+        return 3 if self.each and self.tta > 1 else 1
 
 
 class Logits(NamedTuple):
@@ -59,6 +67,13 @@ class Logits(NamedTuple):
     values: np.ndarray
     origin: Size
 
+    def apart(self, volumes: int) -> list["Logits"]:
+        """The average and each side's, where `Forward.volumes` lie side by side."""
+        parts = (
+            np.split(self.values, volumes, axis=-1) if volumes > 1 else [self.values]
+        )
+        return [Logits(np.ascontiguousarray(part), self.origin) for part in parts]
+
 
 def stitched_labels(
     forward: Forward, image: np.ndarray, tiling: Tiling
@@ -71,16 +86,21 @@ def stitched_labels(
         tiling: of that image.
 
     Returns:
-        Labels and confidence of the image's shape; 0 where no window decides.
+        Labels and confidence of the image's shape, with what each side says; 0 where
+        no window decides.
     """
+    sides = np.zeros((forward.volumes - 1, *tiling.shape), np.uint8)
     labels = np.zeros(tiling.shape, np.uint8)
     confidence = np.zeros(tiling.shape, np.float32)
+    volumes = labels, confidence, *sides
     for tile, found in _windows(_labels_of, forward, image, tiling):
         first = tuple(s + m for s, m in zip(tile.start, tiling.margin, strict=True))
         inside = tile.inside(first)
-        labels[tile.kept], confidence[tile.kept] = (a[inside] for a in found)
+        for volume, values in zip(volumes, found, strict=True):
+            volume[tile.kept] = values[inside]
     own = tuple(slice(0, n) for n in image.shape[:3])
-    return Segmentation(labels[own], confidence[own])
+    opinions = tuple(side[own] for side in sides)
+    return Segmentation(labels[own], confidence[own], opinions=opinions)
 
 
 def stitched_logits(forward: Forward, image: np.ndarray, tiling: Tiling) -> Logits:
@@ -93,7 +113,8 @@ def stitched_logits(forward: Forward, image: np.ndarray, tiling: Tiling) -> Logi
 
     Returns:
         Of a single window, what its labels depend on; of several, the whole volume, 0
-        where no window decides.
+        where no window decides. Several volumes (`Forward.volumes`) lie side by side
+        along the classes.
     """
     found = _windows(averaged_logits, forward, image, tiling)
     if len(tiling.tiles) == 1 and any(tiling.margin):
@@ -103,7 +124,7 @@ def stitched_logits(forward: Forward, image: np.ndarray, tiling: Tiling) -> Logi
         return Logits(values, (x, y, z))
     steps = logit_steps(forward.tta)
     shape = tuple(n // step for n, step in zip(tiling.shape, steps, strict=True))
-    classes = forward.network.architecture.classes
+    classes = forward.network.architecture.classes * forward.volumes
     logits = np.zeros((*shape, classes), np.float32)
     for tile, (values,) in found:
         inside = _logits_in(tile.inside(), steps, values.shape)
@@ -142,6 +163,8 @@ def _windows(
     size = min(forward.batch_size, len(tiling.tiles))
     how = {"network": forward.network, "tta": forward.tta}
     how |= {"margin": tiling.margin, "flat": flat}
+    if forward.volumes > 1:
+        how["each"] = True
     for at in range(0, len(tiling.tiles), size):
         group = tiling.tiles[at : at + size]
         # A last, smaller group repeats a window instead of compiling a new program.
@@ -168,10 +191,14 @@ def _labels_of(
     margin: Size = (0, 0, 0),
     flat: Size = (0, 0, 0),
     tta: Tta = 1,
-) -> tuple[Array, Array]:
-    """Labels and confidence of a batch of windows, without their margins."""
+    each: bool = False,
+) -> tuple[Array, ...]:
+    """Labels and confidence of a batch of windows, without their margins.
+
+    With ``each`` also the labels of each side, see `averaged_logits`.
+    """
     logits = averaged_logits(
-        variables, batch, network=network, margin=margin, flat=flat, tta=tta
+        variables, batch, network=network, margin=margin, flat=flat, tta=tta, each=each
     )
     sizes = batch.shape[1:4]
     cut = tuple(
@@ -180,5 +207,8 @@ def _labels_of(
             margin, sizes, half_region(sizes, margin), strict=True
         )
     )
-    labels, confidence = upsampled_labels(logits, 1 if tta == 4 else 2)
-    return labels[:, *cut], confidence[:, *cut]
+    volumes = jnp.split(logits, 3, axis=-1) if each else [logits]
+    found = [upsampled_labels(v, 1 if tta == 4 else 2) for v in volumes]
+    labels, confidence = found[0]
+    sides = [side for side, _ in found[1:]]
+    return tuple(v[:, *cut] for v in (labels, confidence, *sides))

@@ -32,6 +32,7 @@ def averaged_logits(
     margin: Size = (0, 0, 0),
     flat: Size = (0, 0, 0),
     tta: Tta = 1,
+    each: bool = False,
 ) -> Array:
     """Logits of what the labels within the margin depend on, averaged over versions.
 
@@ -42,10 +43,12 @@ def averaged_logits(
         margin: voxels at both ends of each axis that need no label.
         flat: voxels at both ends of each axis along which the batch is constant.
         tta: 1, 2 or 4 versions.
+        each: add what both sides say, the volume's and its mirror image's, so that it
+            can be seen how they differ; nothing is added to one version.
 
     Returns:
         (b, x, y, z, classes) of `half_region`; with four versions twice as many along
-        z.
+        z. With ``each`` three times as many classes: the average's, then each side's.
     """
     region = half_region(batch.shape[1:4], margin)
 
@@ -60,7 +63,9 @@ def averaged_logits(
         there, back = _in_turn(
             lambda turned: once(jnp.where(turned, _mirrored(x), x), shrunk)
         )
-        return (there + _mirrored_logits(back, region[0], x.shape[1] // 2)) / 2
+        back = _mirrored_logits(back, region[0], x.shape[1] // 2)
+        both = (there + back) / 2
+        return jnp.concatenate([both, there, back], -1) if each else both
 
     if tta == 1:
         return once(batch, flat)

@@ -1,5 +1,6 @@
 """What goes into a segmentation besides scan and weights, and what comes out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple, Self, get_args
 
@@ -27,12 +28,20 @@ class Segmentation(NamedTuple):
         confidence: float32 (x, y, z), the largest class probability.
         levels: of the slices, if the network finds levels.
         verdict: whether it is a neck that the network knows, likewise.
+        opinions: labels as one side, or one member of an ensemble, has them: what
+            test-time augmentation and ensembles put together; empty without these.
     """
 
     labels: UInt8[np.ndarray, "x y z"]
     confidence: Float32[np.ndarray, "x y z"]
     levels: SliceLevels | None = None
     verdict: Verdict | None = None
+    opinions: tuple[UInt8[np.ndarray, "x y z"], ...] = ()
+
+    def each(self, change: Callable[[np.ndarray], np.ndarray]) -> "Segmentation":
+        """With labels and opinions changed alike."""
+        changed = tuple(map(change, self.opinions))
+        return self._replace(labels=change(self.labels), opinions=changed)
 
 
 @dataclass(frozen=True)

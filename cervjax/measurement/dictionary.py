@@ -68,6 +68,8 @@ _MUSCLE = {
     "mfi_outline_out_percent": Column(
         "MFI with the outline moved outwards, not into other muscles", "%"
     ),
+    "volume_outline_in_ml": Column("volume with the outline moved inwards", "ml"),
+    "volume_outline_out_ml": Column("volume with the outline moved outwards", "ml"),
     "outline_step_mm": Column("the smallest side of a voxel", "mm"),
     "scanner_swapped_percent": Column(
         "share of the muscle in which the scanner's fat exceeds its water, in pieces "
@@ -90,6 +92,33 @@ _MUSCLE = {
     "levels": Column("vertebral levels at which the muscle has voxels, C2 to T1"),
     "mfi_calibrated_percent": Column("MFI times the slope of an evaluation", "%"),
     "volume_calibrated_ml": Column("volume times the slope of an evaluation", "ml"),
+    "mfi_spread_points": Column(
+        "how much MFI changes where the outline moves by outline_step_mm, and between "
+        "the opinions that the mask was put together from (both sides of test-time "
+        "augmentation, members of an ensemble), root mean squares; of masks that no "
+        "network has just drawn by the outline alone",
+        "points of %",
+    ),
+    "volume_spread_percent": Column("the same of the volume's logarithm", "%"),
+    "mfi_low_percent": Column(
+        "lower end of an interval for the MFI that the true outline would give in "
+        "these images; see interval_basis",
+        "%",
+    ),
+    "mfi_high_percent": Column("upper end of the same", "%"),
+    "volume_low_ml": Column("lower end of an interval for the true volume", "ml"),
+    "volume_high_ml": Column("upper end of the same", "ml"),
+    "interval_basis": Column(
+        "what the intervals are; of given and of edited masks always the outline alone",
+        levels={
+            "calibrated": "95 %: spreads times factors of these weights and settings, "
+            "learnt on labelled scans of other people",
+            "uncalibrated": "smallest and largest of the number itself, with the "
+            "outline moved, and of the opinions: not 95 %",
+            "outline": "smallest and largest of the number itself and with the outline "
+            "moved: not 95 %",
+        },
+    ),
     "verdict": Column(
         "whether the numbers may be used",
         levels={

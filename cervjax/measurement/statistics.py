@@ -30,6 +30,7 @@ def measure_spread(
     ``mfi_outline_in_percent`` and ``..._out_percent`` are the MFI with the outline
     moved by ``outline_step_mm``, the smallest side of a voxel: where slices are
     thicker, it moves within slices. Outwards it does not enter another muscle.
+    ``volume_outline_in_ml`` and ``..._out_ml`` are the volumes then.
 
     Args:
         labels: 0-14, in RAS.
@@ -111,6 +112,8 @@ def _spread(
         "area_max_slice": int(area.argmax()),
         "mfi_outline_in_percent": _mfi(shrunk, fat, water),
         "mfi_outline_out_percent": _mfi(grown, fat, water),
+        "volume_outline_in_ml": float(shrunk.sum()) * voxel_ml,
+        "volume_outline_out_ml": float(grown.sum()) * voxel_ml,
         "outline_step_mm": float(step_mm),
     }
     return found
@@ -138,5 +141,7 @@ def _empty(spacing_mm: tuple[float, float, float]) -> dict[str, Any]:
         "area_max_slice": None,
         "mfi_outline_in_percent": np.nan,
         "mfi_outline_out_percent": np.nan,
+        "volume_outline_in_ml": 0.0,
+        "volume_outline_out_ml": 0.0,
         "outline_step_mm": float(min(spacing_mm)),
     }

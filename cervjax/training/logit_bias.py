@@ -15,14 +15,13 @@ import numpy as np
 
 from cervjax.anatomy import IGNORED, NUM_CLASSES
 from cervjax.inference.decode import Places
+from cervjax.inference.muscles import in_signal, with_levels
 from cervjax.inference.segment import (
     decode,
-    in_signal,
     part_shape,
     part_spacing_mm,
     prepare_images,
     scan_places,
-    with_levels,
 )
 from cervjax.inference.stitching import Forward, Logits, stitched_logits
 from cervjax.inference.tiling import whole_volume

@@ -291,6 +291,57 @@ def test_the_side_car_and_the_output_tell_of_levels(scene, weights, tmp_path, ca
     assert sidecar["Levels"] == levels
 
 
+def write_levels(path, bodies, move=0):
+    """A table of levels, each from the middle of a disc to the next."""
+    rows = [
+        f"{name},{low - DISC // 2 + move},{high + DISC // 2 - 1 + move}"
+        for name, (low, high) in bodies.items()
+    ]
+    path.write_text("\n".join(["level,first_slice,last_slice", *rows]) + "\n")
+    return path
+
+
+def test_levels_that_are_given_stand_above_those_found(scene, weights, tmp_path):
+    for name, volume in zip(("inphase", "outphase"), scene[:2], strict=True):
+        file = tmp_path / "in" / f"sub-1_{name}.nii.gz"
+        save_nifti(file, volume, np.diag([*SPACING_MM, 1.0]))
+    given = {k: v for k, v in BODIES.items() if k in ("C3", "C4", "C6")}
+    table = write_levels(tmp_path / "levels.csv", given, move=3)
+    out = tmp_path / "out"
+    where = (tmp_path / "in", "-o", out, "--weights", weights)
+    infer(*where, "--levels", table)
+    sidecar = json.loads((out / "sub-1_dseg.json").read_text())
+    low, high = BODIES["C6"]
+    c6 = range(low - 2 + 3, high + 2 + 3)
+    found = {v["level"]: v for v in sidecar["Levels"]}
+    assert set(found) == set(given) and found["C6"]["confidence"] == 1
+    assert found["C6"]["first_slice"] == c6[0] and found["C6"]["last_slice"] == c6[-1]
+    with (out / "measurements_slices.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    own = [int(r["slice"]) for r in rows if r["label"] == "11" and int(r["voxels"])]
+    assert own == list(c6)  # TR is at C6 only
+    assert sidecar["Sources"]["levels"] == str(table)
+    before = (out / "sub-1_dseg.nii.gz").read_bytes()
+    write_levels(table, given, move=1)
+    infer(*where, "--levels", table)
+    assert "made with other inputs" in (out / "failures.csv").read_text()
+    assert (out / "sub-1_dseg.nii.gz").read_bytes() == before
+
+
+def test_levels_that_are_not_there_are_one_line(scene, weights, tmp_path, capsys):
+    for name, volume in zip(("inphase", "outphase"), scene[:2], strict=True):
+        file = tmp_path / "in" / f"sub-1_{name}.nii.gz"
+        save_nifti(file, volume, np.diag([*SPACING_MM, 1.0]))
+    where = (tmp_path / "in", "-o", tmp_path / "out", "--weights", weights)
+    assert infer(*where, "--levels", tmp_path / "none.csv") == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "none.csv: no such file" in said
+    (tmp_path / "maps").mkdir()
+    assert infer(*where, "--levels", tmp_path / "maps") == 1
+    failures = (tmp_path / "out" / "failures.csv").read_text()
+    assert "no map of levels of sub-1" in failures
+
+
 def test_weights_without_levels_have_no_full_length(
     two_blobs, threshold_weights, tmp_path, capsys
 ):

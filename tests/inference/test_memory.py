@@ -23,7 +23,8 @@ from cervjax.model.dense_vnet import DenseVNet
 def test_memory_estimate_is_the_compilers(tta):
     shape = (96, 64, 32)
     example = jax.ShapeDtypeStruct((1, *shape, 2), np.float32)
-    labels = jax.jit(partial(_labels_of, network=DenseVNet(), tta=tta))
+    how = {"network": DenseVNet(), "tta": tta, "each": tta > 1}  # as scans are run
+    labels = jax.jit(partial(_labels_of, **how))
     lowered = labels.lower(network_variables(), example)
     analysis = lowered.compile().memory_analysis()
     if analysis is None or not analysis.temp_size_in_bytes:

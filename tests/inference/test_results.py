@@ -16,7 +16,7 @@ from jaxtyping import TypeCheckError
 
 import cervjax
 from cervjax.cli.main import main
-from cervjax.inference import pipeline, results
+from cervjax.inference import ensemble, pipeline, results
 from cervjax.inference.method import Method
 from cervjax.inference.stages import STAGES
 from cervjax.inference.types import Segmentation
@@ -36,15 +36,17 @@ def run(tmp_path, two_blobs, threshold_weights, monkeypatch):
     """Segments the scans of ``tmp_path / "in"`` into ``tmp_path / "out"``."""
     executed = {}
 
-    def draw(prepared, shape, weights, recipe, settings, on_compile, on_compiled):
+    def draw(
+        prepared, shape, weights, recipe, settings, on_compile, on_compiled, *rest
+    ):
         on_compiled()
         labels = np.zeros(shape, np.uint8)
         labels[30:40, 20:30, 8:14] = 9
         confidence = np.ones(shape, np.float32)
         return Segmentation(labels, confidence), replace(settings, **executed), []
 
-    monkeypatch.setattr(pipeline, "prepare_images", lambda *args: None)
-    monkeypatch.setattr(pipeline, "segment_prepared", draw)
+    monkeypatch.setattr(ensemble, "prepare_images", lambda *args: None)
+    monkeypatch.setattr(ensemble, "segment_prepared", draw)
     for name in ("a", "b"):
         save_pair(tmp_path / "in", two_blobs, name)
     (tmp_path / "out").mkdir()

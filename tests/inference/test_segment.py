@@ -7,8 +7,10 @@ from conftest import RECIPE, SMALL, network_variables
 from scipy.ndimage import map_coordinates
 
 from cervjax.inference.decode import labels_at, places_between, upsampled_labels
-from cervjax.inference.segment import in_signal, segment_prepared, segment_volume
+from cervjax.inference.muscles import in_signal
+from cervjax.inference.segment import segment_prepared, segment_volume
 from cervjax.inference.stitching import Forward, stitched_labels
+from cervjax.inference.test_time_augmentation import averaged_logits
 from cervjax.inference.tiling import bucket_shape, is_constant, sliding_window
 from cervjax.inference.types import Settings
 from cervjax.model.card import ModelCard
@@ -123,6 +125,19 @@ def test_padding_is_not_computed_plane_by_plane(shape, padding, mode):
     np.testing.assert_array_equal(spared.labels, unpad(whole.labels, padding))
     expected = unpad(whole.confidence, padding)
     np.testing.assert_allclose(spared.confidence, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("tta", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_the_average_is_that_of_what_each_side_says(tta):
+    variables = network_variables(5, SMALL)
+    batch = np.random.default_rng(4).normal(size=(1, 32, 32, 8, 2)).astype(np.float32)
+    run = functools.partial(averaged_logits, variables, batch, network=NETWORK)
+    average, there, back = np.split(np.asarray(run(tta=tta, each=True)), 3, axis=-1)
+    np.testing.assert_array_equal(average, run(tta=tta))
+    np.testing.assert_allclose((there + back) / 2, average, atol=1e-5)
+    assert np.abs(there - back).max() > 0.1
+    if tta == 2:
+        np.testing.assert_allclose(there, run(tta=1), atol=1e-4)
 
 
 @pytest.mark.parametrize(

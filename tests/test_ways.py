@@ -3,6 +3,7 @@
 import inspect
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from conftest import save_pair
 
 from cervjax.cli.main import main
+from cervjax.inference import programs
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "docs"))
 sys.path.insert(0, str(Path(__file__).resolve().parent / "training"))
@@ -36,7 +38,8 @@ def called(run: Callable[[], object], steps: tuple[str, ...]) -> list[str]:
     return found
 
 
-def test_the_way_of_a_scan(two_blobs, threshold_weights, tmp_path):
+def test_the_way_of_a_scan(two_blobs, threshold_weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(programs, "_kept", OrderedDict())  # the network is traced anew
     save_pair(tmp_path / "in", two_blobs)
     out = str(tmp_path / "out")
     line = ["infer", str(tmp_path / "in"), "-o", out, "--weights"]

@@ -10,10 +10,10 @@ from cervjax.io.files import walk_once
 from cervjax.io.scans import Problem
 
 _LABELS = re.compile(
-    r"(?i)(?:.*[-_ ])?(?:labels?|masks?|segs?|segmentations?|rois?|ground[-_ ]?truths?)"
-    r"(?:tr|ts|va)?|label[-_ ].*|derivatives"
+    r"(?i)(?!.*(?:image|scan|dixon|raw))(?:.*[-_ ])?"
+    r"(?:labels?|masks?|segs?|segmentations?|rois?|ground[-_ ]?truths?)(?:tr|ts|va)?|label[-_ ].*|derivatives"
 )
-"""Folders whose images are drawn, whatever their names."""
+"""Folders whose images are drawn, whatever their names; not ``images_and_masks``."""
 _OF_TOOLS = re.compile(r"(?i)nii|niftis?|resources|files|converted|dcm2niix")
 """Folders that tools put between a series and its image."""
 
@@ -24,7 +24,7 @@ class Tree(NamedTuple):
     Attributes:
         paths: NIfTI files that are no output.
         others: images of formats that are not read.
-        passed: masks and maps, by their names.
+        passed: masks and maps, by their names, and folders of them.
         has_dicom: whether there is DICOM.
         problems: folders and files that cannot be read.
     """
@@ -51,6 +51,7 @@ def walk(root: Path) -> Tree:
         problems.append(Problem(folder.name, (folder,), message, hint))
 
     for folder, subfolders, names in walk_once(root, unreadable):
+        passed += [folder / d for d in subfolders if _LABELS.fullmatch(d)]
         subfolders[:] = sorted(
             (d for d in subfolders if d[0] != "." and not _LABELS.fullmatch(d)),
             key=lambda d: ((folder / d).is_symlink(), natural(d)),

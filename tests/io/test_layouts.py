@@ -261,6 +261,10 @@ RIGHT = {
     ),
     "mDIXON Quant": ("mDIXON_W\nmDIXON_F\nmDIXON_FF\nmDIXON_T2_STAR", "w1f2"),
     "a woman's": ("P01_F_dixon_e1 + 1\nP01_F_dixon_e2 + 2", "i2o1"),
+    "images and masks in one folder": (
+        "images_and_masks/a_in\nimages_and_masks/a_opp\nimages_and_masks/a_mask",
+        "i1o2",
+    ),
     "nnU-Net": ("imagesTr/c_0000\nimagesTr/c_0001\nlabelsTr/c", "i1o2"),
     "one folder per modality of nnU-Net": (
         """images/c1_InPhase_0000\nimages/c1_OutPhase_0000
@@ -290,6 +294,10 @@ REFUSED = {
     "nrrd": ("neck_IN.nrrd\nneck_OPP.nrrd", "neck_IN.nrrd"),
     "DICOM": ("0001.dcm\n0002.dcm", "cervjax dicom"),
     # Others.
+    "nothing but drawn masks": (
+        "labels/a_IN\nlabels/a_OPP",
+        "masks and maps, not read: labels",
+    ),
     "fat fraction alone": ("sub-1_FF\nsub-1_dseg", "maps, not read: sub-1_dseg"),
     "numbers that may be people's (MuscleMap#44)": (
         "t1_vibe_dixon_cor2b_f_comp_sp_35\nt1_vibe_dixon_cor2b_w_comp_sp_34",

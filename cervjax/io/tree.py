@@ -11,7 +11,8 @@ from cervjax.io.scans import Problem
 
 _LABELS = re.compile(
     r"(?i)(?!.*(?:image|scan|dixon|raw))(?:.*[-_ ])?"
-    r"(?:labels?|masks?|segs?|segmentations?|rois?|ground[-_ ]?truths?)(?:tr|ts|va)?|label[-_ ].*|derivatives"
+    r"(?:labels?|masks?|segs?|segmentations?|rois?|ground[-_ ]?truths?)(?:tr|ts|va)?"
+    r"|label[-_ ].*|derivatives"
 )
 """Folders whose images are drawn, whatever their names; not ``images_and_masks``."""
 _OF_TOOLS = re.compile(r"(?i)nii|niftis?|resources|files|converted|dcm2niix")

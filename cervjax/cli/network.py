@@ -60,6 +60,13 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", choices=("cpu", "gpu", "tpu"), help="default: the best"
     )
+    _add_cluster(parser)
+    _add_preprocessing(parser)
+    _add_tables(parser)
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    """Who does the work."""
     parser.add_argument(
         "--cluster",
         metavar="local|ADDRESS",
@@ -72,7 +79,10 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="cores of each worker that has no device of its own (default 4)",
     )
-    _add_preprocessing(parser)
+
+
+def _add_tables(parser: argparse.ArgumentParser) -> None:
+    """What was learnt on labelled scans, for columns beside the measured ones."""
     parser.add_argument(
         "--calibration",
         type=Path,

@@ -106,6 +106,7 @@ def is_run(words: list[str]) -> bool:
         "$",
         "musclemap",
         "necks/",
+        "mixture",
         "--print-completion",
     )
     return words[0] not in LEFT_OUT and not any(e in line for e in elsewhere)

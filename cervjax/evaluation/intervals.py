@@ -13,6 +13,7 @@ import numpy as np
 
 from cervjax.evaluation.pairs import Pair, find_pairs
 from cervjax.inference.method import BESIDE
+from cervjax.inference.scan_tables import with_rows
 from cervjax.inference.sidecar import paths, read_sidecar
 from cervjax.io.dixon import read_scan
 from cervjax.io.labels import read_labels
@@ -133,6 +134,7 @@ def _content(pair: Pair) -> dict[str, Any]:
             f"{pair.predicted}: not a mask that 'cervjax infer' has drawn; intervals "
             "are those of a network"
         )
+    content = with_rows(pair.predicted.parent, content)
     if any("mfi_spread_points" not in row for row in content["Measurements"]):
         raise ValueError(f"{path}: has no spreads; run 'cervjax infer' again")
     return content

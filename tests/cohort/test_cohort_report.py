@@ -520,6 +520,7 @@ def test_p_as_text():
     assert found == ["<0.001", "0.001", "0.050", "1.000"]
 
 
+@pytest.mark.slow
 def test_same_input_same_bytes_and_nothing_old_is_left(tmp_path, points_for_pictures):
     rows, people = made_up(10, sessions=2)
     paths = write(tmp_path, rows, people)

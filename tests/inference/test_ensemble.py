@@ -108,6 +108,7 @@ def test_a_member_twice_under_two_names_is_that_member(two_blobs, others):
     assert len(together.segmentation.opinions) == 4
 
 
+@pytest.mark.slow
 def test_members_may_see_the_scan_on_grids_of_their_own(two_blobs, others):
     pair, affine = (two_blobs.in_phase, two_blobs.out_phase), two_blobs.affine
     both = [others["threshold"], others["finer"]]

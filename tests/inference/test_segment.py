@@ -127,7 +127,8 @@ def test_padding_is_not_computed_plane_by_plane(shape, padding, mode):
     np.testing.assert_allclose(spared.confidence, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("tta", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("tta", [2, 4])
 def test_the_average_is_that_of_what_each_side_says(tta):
     variables = network_variables(5, SMALL)
     batch = np.random.default_rng(4).normal(size=(1, 32, 32, 8, 2)).astype(np.float32)

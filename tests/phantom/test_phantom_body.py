@@ -115,6 +115,7 @@ def test_muscles_have_the_areas_that_were_drawn():
     np.testing.assert_allclose(found, who.muscle_area, rtol=0.06)
 
 
+@pytest.mark.slow
 def test_investing_fascia_is_as_thick_as_drawn(neck):
     """About TR and SCM; the others keep their thin sheath. No gap is closed here."""
     centre = np.mean(neck.anatomy.level_bounds_mm["C6"])
@@ -166,6 +167,7 @@ def test_fused_level_and_thick_fat(neck):
     assert behind[1] > 1.6 * behind[0]
 
 
+@pytest.mark.slow
 def test_nothing_lies_outside_the_skin_and_width_is_a_necks(neck):
     """A trapezius that reaches into the shoulder ends at the skin."""
     wide = build_body(neck.subject._replace(girth=2.0), load_anatomy("man_41"))

@@ -333,6 +333,7 @@ def test_participants_table(clean):
         assert bmi == pytest.approx(float(row["bmi"]), abs=0.05)
 
 
+@pytest.mark.slow
 def test_two_sessions(tmp_path):
     write_dataset(tmp_path, 1, sessions=2, severity="clean", **WORSENING)
     names = ["sub-0002_ses-1", "sub-0002_ses-2"]

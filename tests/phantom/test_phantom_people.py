@@ -152,6 +152,7 @@ def test_same_generator_same_person():
     np.testing.assert_array_equal(contours(one), contours(other))
 
 
+@pytest.mark.slow
 def test_what_is_drawn_from_does_not_depend_on_order_or_folder(tmp_path):
     content = cut(-8, 40)
     (tmp_path / "z").mkdir()

@@ -133,7 +133,9 @@ def test_exported_weights_tell_what_they_are(uninterrupted, config):
     assert card.architecture.units == config.model.units == (1, 1, 1)
 
 
-@pytest.mark.parametrize(("stop_at", "kept"), [(2, 0), (7, 6)])
+@pytest.mark.parametrize(
+    ("stop_at", "kept"), [pytest.param(2, 0, marks=pytest.mark.slow), (7, 6)]
+)
 def test_resuming_gives_the_same_bits(config, uninterrupted, tmp_path, stop_at, kept):
     """Stopped anywhere, between checkpoints or just after one."""
     workdir = tmp_path / "run"
@@ -152,7 +154,10 @@ def damage(path):
         path.write_bytes(content)
 
 
-@pytest.mark.parametrize("how", ["bits", "empty", "gone"])
+@pytest.mark.parametrize(
+    "how",
+    ["bits", *(pytest.param(h, marks=pytest.mark.slow) for h in ("empty", "gone"))],
+)
 def test_a_damaged_checkpoint_is_set_aside(config, uninterrupted, tmp_path, how):
     """The one before is taken, and the run ends with the same bits."""
     workdir = tmp_path / "run"
@@ -175,6 +180,7 @@ def test_a_damaged_checkpoint_is_set_aside(config, uninterrupted, tmp_path, how)
     assert_same(state_of(workdir), state_of(uninterrupted[0]))
 
 
+@pytest.mark.slow
 def test_one_flipped_bit_of_any_file_is_never_trained_on(
     config, uninterrupted, tmp_path
 ):
@@ -251,7 +257,7 @@ def scripted(monkeypatch, values):
             id="creeping",
             marks=pytest.mark.slow,
         ),
-        pytest.param(2, (0.8, 0.80006, 0.8), "", id="patience"),
+        pytest.param(2, (0.8, 0.80006, 0.8), "", id="patience", marks=pytest.mark.slow),
     ],
 )
 def test_a_resumed_run_exports_the_same_weights(
@@ -278,6 +284,7 @@ def test_a_resumed_run_exports_the_same_weights(
     assert name in load_weights(workdir).card.name
 
 
+@pytest.mark.slow
 def test_the_best_evaluation_is_exported_not_the_last(config, tmp_path, monkeypatch):
     config.train.update(eval_every=1, num_steps=3)
     config.eval.train_scans = 0
@@ -287,6 +294,7 @@ def test_the_best_evaluation_is_exported_not_the_last(config, tmp_path, monkeypa
     assert "step 2," in card.source and "validation Dice 0.7000" in card.source
 
 
+@pytest.mark.slow
 def test_the_last_evaluation_is_exported_where_nothing_is_to_choose(
     config, tmp_path, monkeypatch
 ):
@@ -316,6 +324,7 @@ def test_training_scans_choose_where_none_validate(config, tmp_path, monkeypatch
     assert "train Dice 0.5000" in load_weights(tmp_path).card.source
 
 
+@pytest.mark.slow
 def test_patience_ends_a_flat_run(config, tmp_path, monkeypatch):
     config.train.update(num_steps=20, eval_every=1, patience=2)
     config.eval.train_scans = 0
@@ -436,6 +445,7 @@ def test_init_from_starts_from_weights(config, uninterrupted):
         )
 
 
+@pytest.mark.slow
 def test_init_from_keeps_the_histogram_and_is_not_needed_again(
     config, uninterrupted, tmp_path
 ):

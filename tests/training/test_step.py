@@ -218,6 +218,7 @@ def test_statistics_of_one_device_alone_are_noticed():
         )
 
 
+@pytest.mark.slow
 def test_two_processes_do_what_one_does():
     """Two processes of one device each against one process of two."""
     script = Path(__file__).with_name("two_processes.py")
@@ -359,7 +360,7 @@ def test_randomness_depends_on_seed_step_and_device():
     assert first == third
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_with_fixed_statistics_the_network_is_trained_as_it_is_run(accumulate):
     """The step is the gradient in inference mode, and leaves the statistics alone."""
     batch, optimizer, loss = made_up_batch(4), optax.sgd(1.0), "dice_plus_cross_entropy"

@@ -45,6 +45,7 @@ class _Drawn:
     source: Source
     images: DixonImages
     segmented: Segmented
+    notice: str = ""
 
 
 @dataclass(frozen=True)
@@ -232,11 +233,10 @@ class Stages:
             levels=scan.levels,
         )
         seconds = scan.seconds | watch.stop()
-        notices = [scan.notice] if scan.notice else []
-        told = [*notices, *scan.images.warnings, *warnings]
+        told = [*scan.images.warnings, *warnings]
         origin = Origin.of_network(self.method, executed, scan.source.sha256)
         segmented = Segmented(found, origin, told, seconds)
-        return _Drawn(scan.source, scan.images, segmented)
+        return _Drawn(scan.source, scan.images, segmented, scan.notice)
 
     def _tell_compiling(self, window: Size) -> None:
         size = "x".join(map(str, window))
@@ -250,7 +250,9 @@ class Stages:
         self.listener.on_stage(scan.source.name, "write")
         seconds = {**result.seconds, "write": self._written(result)}
         levels = () if result.levels is None else (levels_line(result.levels),)
-        return Outcome((*levels, *result.warnings), seconds)
+        # Why it was done again is said, not written: a rerun leaves the same bytes.
+        notices = (scan.notice,) if scan.notice else ()
+        return Outcome((*levels, *notices, *result.warnings), seconds)
 
     def _written(self, result: Result) -> float:
         how = {"discard_edits": self.discard_edits, "extras": self.extras}

@@ -259,11 +259,13 @@ def test_signals_end_as_an_interrupt_does(monkeypatch, capsys, name):
             written.append("tables")
 
     monkeypatch.setattr(demo, "run", work)
+    outside = signal.signal(signal.SIGINT, signal.default_int_handler)  # or ignored
     before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
     assert main(["demo"]) == (130 if name == "SIGINT" else 128 + number)
     assert written == ["tables"]
     assert "finished scans are kept" in capsys.readouterr().err
     assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == before
+    signal.signal(signal.SIGINT, outside)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
